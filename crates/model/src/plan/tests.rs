@@ -1,0 +1,320 @@
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use proptest::collection::{btree_map, btree_set};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::switch::PhysicalPort;
+use crate::value::VlanId;
+
+fn name(n: u8) -> LogicalSwitchName {
+    LogicalSwitchName::new(format!("net{n}"))
+}
+
+fn port(n: u8) -> PhysicalPort {
+    PhysicalPort {
+        switch: Arc::from(format!("sw{}", n % 2)),
+        name: Arc::from(format!("p{n}")),
+    }
+}
+
+// Small ranges on purpose: states that overlap are the interesting ones.
+fn a_locator() -> impl Strategy<Value = Locator> {
+    (1..4_u8, option::of(456..458_u32)).prop_map(|(host, key)| Locator {
+        ip: Ipv4Addr::new(10, 0, 0, host),
+        tunnel_key: key.and_then(Vni::new),
+    })
+}
+
+fn a_mac() -> impl Strategy<Value = MacAddress> {
+    (1..8_u8).prop_map(|n| MacAddress::new([0, 0, 0, 0, 0, n]))
+}
+
+fn a_remote() -> impl Strategy<Value = RemoteMac> {
+    (
+        a_locator(),
+        option::of((1..4_u8).prop_map(|n| Ipv4Addr::new(192, 0, 2, n).into())),
+    )
+        .prop_map(|(locator, ip)| RemoteMac { locator, ip })
+}
+
+fn a_logical_switch(owned: impl Strategy<Value = bool>) -> impl Strategy<Value = LogicalSwitch> {
+    (
+        owned,
+        option::of((1..4_u32).prop_map(|n| Vni::new(n).unwrap())),
+        btree_set(a_locator(), 0..3),
+        btree_map(a_mac(), a_remote(), 0..6),
+    )
+        .prop_map(|(owned, tunnel_key, flood, macs)| LogicalSwitch {
+            owned,
+            tunnel_key,
+            flood,
+            macs,
+        })
+}
+
+fn a_state(owned: impl Strategy<Value = bool> + 'static) -> impl Strategy<Value = SwitchState> {
+    (
+        btree_map((0..5_u8).prop_map(name), a_logical_switch(owned), 0..5),
+        btree_set((0..5_u8).prop_map(port), 0..5),
+        proptest::collection::vec((0..5_u8, 0..2_u16, any::<prop::sample::Index>()), 0..5),
+        proptest::collection::vec((option::of(a_mac()), any::<prop::sample::Index>()), 0..3),
+    )
+        .prop_map(|(logical_switches, ports, bindings, surplus)| {
+            let names: Vec<_> = logical_switches.keys().cloned().collect();
+            // Bindings name what exists: the database's referential integrity.
+            let bindings: BTreeMap<_, _> = bindings
+                .into_iter()
+                .filter(|_| !names.is_empty())
+                .map(|(p, vlan, which)| {
+                    let port_vlan = PortVlan {
+                        port: port(p),
+                        vlan: VlanId::new(vlan).unwrap(),
+                    };
+                    (port_vlan, which.get(&names).clone())
+                })
+                .collect();
+            let surplus = surplus
+                .into_iter()
+                .filter(|_| !names.is_empty())
+                .map(|(mac, which)| (mac, which.get(&names).clone()))
+                .filter_map(|(mac, name)| match mac {
+                    None => Some(Surplus::Flood(name)),
+                    // Only a MAC that has a first row has further ones.
+                    Some(mac) => logical_switches[&name]
+                        .macs
+                        .contains_key(&mac)
+                        .then_some(Surplus::Mac(name, mac)),
+                })
+                .collect();
+            SwitchState {
+                logical_switches,
+                bindings,
+                ports,
+                surplus,
+            }
+        })
+}
+
+fn a_wish() -> impl Strategy<Value = SwitchState> {
+    a_state(Just(true)).prop_map(|mut state| {
+        state.ports.clear();
+        state.surplus.clear();
+        state
+    })
+}
+
+fn an_observation() -> impl Strategy<Value = SwitchState> {
+    a_state(any::<bool>()).prop_map(|mut state| {
+        let bound = state.bindings.keys().map(|k| k.port.clone());
+        state.ports.extend(bound);
+        state
+    })
+}
+
+fn applied(mut state: SwitchState, steps: &[Step]) -> SwitchState {
+    for step in steps {
+        state.apply(step);
+    }
+    state
+}
+
+/// What `desired` says about what we own, over what others own in `actual`.
+fn expected(desired: &SwitchState, actual: &SwitchState, blocked: &[Blocked]) -> SwitchState {
+    let mut goal = desired.clone();
+    goal.ports.clone_from(&actual.ports);
+    for (name, held) in &actual.logical_switches {
+        if !held.owned {
+            goal.logical_switches
+                .entry(name.clone())
+                .or_insert_with(|| held.clone());
+        }
+    }
+    for blocked in blocked {
+        goal.bindings.remove(&blocked.port_vlan);
+    }
+    for (port_vlan, held) in &actual.bindings {
+        let theirs =
+            !actual.logical_switches[held].owned && !desired.logical_switches.contains_key(held);
+        if theirs {
+            goal.bindings.insert(port_vlan.clone(), held.clone());
+        }
+    }
+    goal.surplus = actual
+        .surplus
+        .iter()
+        .filter(|surplus| {
+            let (Surplus::Flood(of) | Surplus::Mac(of, _)) = surplus;
+            !actual.logical_switches[of].owned && !desired.logical_switches.contains_key(of)
+        })
+        .cloned()
+        .collect();
+    goal
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn applying_a_plan_gives_what_was_wanted(desired in a_wish(), actual in an_observation()) {
+        let plan = plan(&desired, &actual);
+        let goal = expected(&desired, &actual, &plan.blocked);
+        prop_assert_eq!(applied(actual, &plan.steps), goal);
+    }
+
+    #[test]
+    fn a_second_run_writes_nothing(desired in a_wish(), actual in an_observation()) {
+        let first = plan(&desired, &actual);
+        let held = applied(actual, &first.steps);
+        let second = plan(&desired, &held);
+        prop_assert!(second.is_empty(), "{second}");
+        prop_assert_eq!(second.blocked, first.blocked);
+        prop_assert_eq!(plan(&desired, &desired), Plan::default());
+    }
+
+    #[test]
+    fn an_interrupted_plan_converges_when_planned_again(
+        desired in a_wish(),
+        actual in an_observation(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let whole = plan(&desired, &actual);
+        let cut = cut.index(whole.steps.len() + 1);
+        let halfway = applied(actual.clone(), &whole.steps[..cut]);
+        let rest = plan(&desired, &halfway);
+        prop_assert_eq!(
+            applied(halfway, &rest.steps),
+            applied(actual, &whole.steps)
+        );
+    }
+
+    #[test]
+    fn what_others_own_is_never_touched(desired in a_wish(), actual in an_observation()) {
+        let plan = plan(&desired, &actual);
+        let after = applied(actual.clone(), &plan.steps);
+        for (name, held) in &actual.logical_switches {
+            if !held.owned && !desired.logical_switches.contains_key(name) {
+                prop_assert_eq!(after.logical_switches.get(name), Some(held));
+                for (port_vlan, bound) in &actual.bindings {
+                    if bound == name {
+                        prop_assert_eq!(after.bindings.get(port_vlan), Some(name));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_step_leaves_a_dangling_reference(desired in a_wish(), actual in an_observation()) {
+        let plan = plan(&desired, &actual);
+        let mut state = actual;
+        for step in &plan.steps {
+            if let Step::PutMac { logical_switch, .. }
+            | Step::SetFlood { logical_switch, .. }
+            | Step::Bind { logical_switch, .. } = step
+            {
+                prop_assert!(state.logical_switches.contains_key(logical_switch), "{step}");
+            }
+            state.apply(step);
+            for (port_vlan, bound) in &state.bindings {
+                prop_assert!(
+                    state.logical_switches.contains_key(bound),
+                    "after '{step}': {port_vlan} is bound to {bound}, which is gone"
+                );
+                prop_assert!(state.ports.contains(&port_vlan.port));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_reads_like_a_diff() {
+    let locator = |ip: [u8; 4], key: Option<u32>| Locator {
+        ip: ip.into(),
+        tunnel_key: key.and_then(Vni::new),
+    };
+    let mac = |n| MacAddress::new([0, 0x11, 0x22, 0x33, 0x44, n]);
+    let ls = |key, flood: &[Locator], macs: &[(MacAddress, RemoteMac)]| LogicalSwitch {
+        owned: true,
+        tunnel_key: Vni::new(key),
+        flood: flood.iter().copied().collect(),
+        macs: macs.iter().copied().collect(),
+    };
+    let remote = |locator, ip: Option<[u8; 4]>| RemoteMac {
+        locator,
+        ip: ip.map(|ip| Ipv4Addr::from(ip).into()),
+    };
+    let on = |p: u8| PortVlan {
+        port: port(p),
+        vlan: VlanId::UNTAGGED,
+    };
+    let (host, wan) = (
+        locator([10, 1, 0, 1], None),
+        locator([10, 9, 0, 2], Some(456)),
+    );
+    let desired = SwitchState {
+        logical_switches: [
+            (
+                name(0),
+                ls(
+                    123,
+                    &[host, wan],
+                    &[
+                        (mac(0x55), remote(wan, Some([192, 0, 2, 1]))),
+                        (mac(0x66), remote(wan, None)),
+                    ],
+                ),
+            ),
+            (name(1), ls(124, &[], &[])),
+        ]
+        .into(),
+        bindings: [(on(0), name(0)), (on(1), name(1)), (on(3), name(1))].into(),
+        ..SwitchState::default()
+    };
+    let theirs = LogicalSwitch {
+        owned: false,
+        ..ls(7, &[], &[])
+    };
+    let actual = SwitchState {
+        logical_switches: [
+            (
+                name(0),
+                LogicalSwitch {
+                    owned: false,
+                    ..ls(
+                        5,
+                        &[host],
+                        &[
+                            (mac(0x66), remote(host, None)),
+                            (mac(0x77), remote(host, None)),
+                        ],
+                    )
+                },
+            ),
+            (name(2), ls(9, &[], &[])),
+            (name(3), theirs),
+        ]
+        .into(),
+        bindings: [(on(1), name(3)), (on(2), name(2))].into(),
+        ports: [port(0), port(1), port(2)].into(),
+        surplus: [Surplus::Mac(name(0), mac(0x66))].into(),
+    };
+    insta::assert_snapshot!(plan(&desired, &actual), @r"
+    ~ logical switch net0 adopted
+    ~ logical switch net0 key 5 -> 123
+    + logical switch net1 key 124
+    + mac 00:11:22:33:44:55 on net0 via 10.9.0.2 key 456 ip 192.0.2.1
+    ~ mac 00:11:22:33:44:66 on net0 via 10.1.0.1 -> via 10.9.0.2 key 456
+    ~ flood on net0 10.1.0.1 -> 10.1.0.1, 10.9.0.2 key 456
+    + binding sw0:p0 vlan 0 to net0
+    - binding sw0:p2 vlan 0 to net2
+    - mac 00:11:22:33:44:77 on net0 via 10.1.0.1
+    - further rows for mac 00:11:22:33:44:66 on net0
+    - logical switch net2
+    ! binding sw1:p1 vlan 0 to net1: bound to net3 by another controller
+    ! binding sw1:p3 vlan 0 to net1: the switch has no such port
+    ");
+}
