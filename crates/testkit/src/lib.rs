@@ -1,1 +1,11 @@
+//! What tests, demo and benchmarks stand on: clouds made of network namespaces ([`topology`]), frames captured and
+//! counted ([`capture`]).
+//!
+//! Everything real: kernel VXLAN and bridges, ping, ovsdb-server. Everything goes away when it is dropped. Needs root.
 
+pub mod capture;
+pub mod frame;
+pub mod netns;
+pub mod ping;
+pub mod run;
+pub mod topology;

@@ -1,0 +1,251 @@
+//! Network namespaces that live as long as the value that names them.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::run::{eventually, run};
+
+/// Where iproute2 keeps a handle on each named namespace.
+const HANDLES: &str = "/run/netns";
+
+/// Every namespace and scratch directory of a test starts with this, then comes the process that made it.
+const TEST_PREFIX: &str = "l2gwt-";
+
+/// A prefix nobody else uses: test processes run in parallel, and so do the tests in one process.
+#[must_use]
+pub fn unique_prefix() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("{TEST_PREFIX}{}-{number}", std::process::id())
+}
+
+/// A named network namespace (ip-netns(8)) of our own. Dropping it ends every process inside and removes it.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// Makes the namespace `name`, with its loopback up and bridges free of netfilter.
+    ///
+    /// # Errors
+    /// Not root, or the name is taken.
+    pub fn create(name: &str) -> Result<Self> {
+        run(Command::new("ip").args(["netns", "add", name]))?;
+        let netns = Self {
+            name: name.to_owned(),
+        };
+        netns.ip("link set lo up")?;
+        // br_netfilter is on by default in a new namespace where the kernel has it: bridged frames would take the way
+        // through iptables and conntrack.
+        for table in ["iptables", "ip6tables", "arptables"] {
+            netns.sysctl_if_present(&format!("net/bridge/bridge-nf-call-{table}"), "0")?;
+        }
+        Ok(netns)
+    }
+
+    /// The name `ip netns` knows it by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// `program`, to be run inside.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// Runs ip(8) commands inside, one per line, each without the leading `ip`.
+    ///
+    /// # Errors
+    /// The first command that failed, with its line number.
+    pub fn ip(&self, script: &str) -> Result<()> {
+        batch(
+            Command::new("ip").args(["-n", &self.name, "-batch", "-"]),
+            script,
+        )
+        .with_context(|| format!("in namespace {}", self.name))
+    }
+
+    /// Runs bridge(8) commands inside, one per line, each without the leading `bridge`.
+    ///
+    /// # Errors
+    /// The first command that failed, with its line number.
+    pub fn bridge(&self, script: &str) -> Result<()> {
+        batch(
+            Command::new("bridge").args(["-n", &self.name, "-batch", "-"]),
+            script,
+        )
+        .with_context(|| format!("in namespace {}", self.name))
+    }
+
+    /// Calls `inside` on a thread of its own that is in this namespace. Sockets it opens stay in the namespace.
+    ///
+    /// # Errors
+    /// The namespace cannot be entered, or `inside` failed.
+    pub fn enter<T: Send>(&self, inside: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let handle = Path::new(HANDLES).join(&self.name);
+        let entered = || {
+            let handle =
+                File::open(&handle).with_context(|| format!("cannot open {}", handle.display()))?;
+            setns(handle, CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("cannot enter {}", self.name))?;
+            inside()
+        };
+        std::thread::scope(|scope| match scope.spawn(entered).join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    }
+
+    /// Writes a setting under /proc/sys, as `net/ipv4/ip_forward`.
+    ///
+    /// # Errors
+    /// The kernel lacks it or refuses the value.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<()> {
+        self.enter(|| {
+            std::fs::write(Path::new("/proc/sys").join(key), value)
+                .with_context(|| format!("sysctl {key}"))
+        })
+    }
+
+    fn sysctl_if_present(&self, key: &str, value: &str) -> Result<()> {
+        if Path::new("/proc/sys").join(key).exists() {
+            self.sysctl(key, value)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Turns IPv6 off for all interfaces there are and will be: no router solicitations or MLD between counted frames.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn without_ipv6(&self) -> Result<()> {
+        for scope in ["all", "default"] {
+            self.sysctl_if_present(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.name) {
+            eprintln!(
+                "cannot remove the network namespace {}: {error:#}",
+                self.name
+            );
+        }
+    }
+}
+
+/// Ends every process in the namespace `name` and removes it. Whoever made a namespace started what runs in it: this
+/// also finds grandchildren, such as a gateway's ovsdb-server, whose own parent was killed.
+///
+/// # Errors
+/// The namespace cannot be listed or removed, or a process does not end.
+pub fn remove(name: &str) -> Result<()> {
+    for pid in processes(name)? {
+        // It may have ended since; what counts is that none is left below.
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+    eventually(
+        "the namespace's processes end",
+        Duration::from_secs(5),
+        || {
+            let left = processes(name)?;
+            ensure!(left.is_empty(), "still running in {name}: {left:?}");
+            Ok(())
+        },
+    )?;
+    run(Command::new("ip").args(["netns", "delete", name]))?;
+    Ok(())
+}
+
+/// The processes in the namespace `name`. One that has ended and waits for its parent to notice is in no namespace.
+fn processes(name: &str) -> Result<Vec<Pid>> {
+    let listed = run(Command::new("ip").args(["netns", "pids", name]))?;
+    let mut alive = Vec::new();
+    for pid in listed.split_whitespace() {
+        let pid: i32 = pid
+            .parse()
+            .with_context(|| format!("`ip netns pids` said {pid:?}"))?;
+        alive.push(Pid::from_raw(pid));
+    }
+    Ok(alive)
+}
+
+/// The names of all namespaces that start with `prefix`.
+///
+/// # Errors
+/// The directory of handles cannot be read.
+pub fn named(prefix: &str) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(HANDLES) {
+        Ok(entries) => entries,
+        // Made by the first `ip netns add` after boot.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context(HANDLES),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with(prefix) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Removes the namespaces of test processes that are gone: one that was killed could not clean up behind itself.
+///
+/// # Errors
+/// A namespace cannot be removed.
+pub fn remove_orphans() -> Result<()> {
+    for name in named(TEST_PREFIX)? {
+        let maker = name
+            .strip_prefix(TEST_PREFIX)
+            .and_then(|rest| rest.split('-').next());
+        if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            match remove(&name) {
+                // Another test process found the same orphan a moment earlier.
+                Err(_) if !Path::new(HANDLES).join(&name).exists() => {}
+                outcome => outcome?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Feeds `script` to a command that reads a batch from standard input.
+fn batch(command: &mut Command, script: &str) -> Result<()> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It stops reading at the first command that fails; what it says then is the error to show.
+        let _ = stdin.write_all(script.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{}\n{}", said.trim_end(), script.trim_end());
+    }
+    Ok(())
+}
