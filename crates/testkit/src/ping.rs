@@ -53,14 +53,10 @@ impl Loss {
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lost = self.sent.saturating_sub(self.received);
-        let percent = if self.sent == 0 {
-            100
-        } else {
-            lost.saturating_mul(100) / self.sent
-        };
+        let percent = f64::from(lost) * 100.0 / f64::from(self.sent.max(1));
         write!(
             f,
-            "{} sent, {} answered, {percent} % loss",
+            "{} sent, {} answered, {percent:.0} % loss",
             self.sent, self.received
         )
     }
