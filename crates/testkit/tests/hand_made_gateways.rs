@@ -151,13 +151,14 @@ fn a_fixture_leaves_no_namespace_and_no_process_behind() -> Result<()> {
 fn topology_names(topology: &Topology) -> Vec<String> {
     let mut names = vec![topology.wan.netns.name().to_owned()];
     for cloud in &topology.clouds {
-        let boxes = [
-            &cloud.lan.netns,
-            &cloud.gateway.netns,
-            &cloud.computes[0].netns,
-            &cloud.vms[0].netns,
-        ];
-        names.extend(boxes.map(|netns| netns.name().to_owned()));
+        names.extend([&cloud.lan.netns, &cloud.gateway.netns].map(|netns| netns.name().to_owned()));
+        names.extend(
+            cloud
+                .computes
+                .iter()
+                .map(|compute| compute.netns.name().to_owned()),
+        );
+        names.extend(cloud.vms.iter().map(|vm| vm.netns.name().to_owned()));
     }
     assert_eq!(names.len(), 9);
     names
