@@ -7,10 +7,18 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`value`] | the field's value types: MAC addresses, VNIs, VLAN ids |
+//! | [`fault`] | every way a request can fail, in one table: Neutron type, HTTP status, retry class |
+//! | [`resource`] | what can be said about a resource and its attributes |
+//! | [`mod@table`] | the resource table: SQL, REST, CLI and OpenAPI are derived from it |
+//! | [`row`] | one resource as values, in the order of its attributes |
 //! | [`switch`] | what a hardware_vtep database holds, as values |
 //! | [`mod@plan`] | the difference between two such states, as ordered steps |
 #![deny(missing_docs)]
 
+pub mod fault;
 pub mod plan;
+pub mod resource;
+pub mod row;
 pub mod switch;
+pub mod table;
 pub mod value;
