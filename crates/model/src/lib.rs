@@ -11,6 +11,7 @@
 //! | [`resource`] | what can be said about a resource and its attributes |
 //! | [`mod@table`] | the resource table: SQL, REST, CLI and OpenAPI are derived from it |
 //! | [`row`] | one resource as values, in the order of its attributes |
+//! | [`status`] | BUILD, ACTIVE, DOWN, ERROR and why |
 //! | [`switch`] | what a hardware_vtep database holds, as values |
 //! | [`mod@plan`] | the difference between two such states, as ordered steps |
 #![deny(missing_docs)]
@@ -19,6 +20,7 @@ pub mod fault;
 pub mod plan;
 pub mod resource;
 pub mod row;
+pub mod status;
 pub mod switch;
 pub mod table;
 pub mod value;
