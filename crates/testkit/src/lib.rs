@@ -1,10 +1,12 @@
 //! What tests, demo and benchmarks stand on: clouds made of network namespaces ([`topology`]), frames captured and
-//! counted ([`capture`]).
+//! counted ([`capture`]), and the product installed on their border gateways ([`installation`]).
 //!
 //! Everything real: kernel VXLAN and bridges, ping, ovsdb-server. Everything goes away when it is dropped. Needs root.
 
 pub mod capture;
+pub mod daemon;
 pub mod frame;
+pub mod installation;
 pub mod netns;
 pub mod ping;
 pub mod run;

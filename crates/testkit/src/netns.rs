@@ -210,24 +210,39 @@ pub fn named(prefix: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Removes the namespaces of test processes that are gone: one that was killed could not clean up behind itself.
+/// Removes the namespaces and files of test processes that are gone: one that was killed could not clean up behind
+/// itself.
 ///
 /// # Errors
-/// A namespace cannot be removed.
+/// Something cannot be removed.
 pub fn remove_orphans() -> Result<()> {
-    for name in named(TEST_PREFIX)? {
-        let maker = name
-            .strip_prefix(TEST_PREFIX)
-            .and_then(|rest| rest.split('-').next());
-        if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            match remove(&name) {
-                // Another test process found the same orphan a moment earlier.
-                Err(_) if !Path::new(HANDLES).join(&name).exists() => {}
-                outcome => outcome?,
+    for name in named(TEST_PREFIX)?.iter().filter(|name| is_orphan(name)) {
+        match remove(name) {
+            // Another test process found the same orphan a moment earlier.
+            Err(_) if !Path::new(HANDLES).join(name).exists() => {}
+            outcome => outcome?,
+        }
+    }
+    for entry in std::fs::read_dir(std::env::temp_dir())? {
+        let entry = entry?;
+        if is_orphan(&entry.file_name().to_string_lossy()) {
+            match std::fs::remove_dir_all(entry.path()) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error.into());
+                }
+                _ => {}
             }
         }
     }
     Ok(())
+}
+
+/// Whether what has this name was made by a test process that is gone.
+fn is_orphan(name: &str) -> bool {
+    let maker = name
+        .strip_prefix(TEST_PREFIX)
+        .and_then(|rest| rest.split('-').next());
+    maker.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
 }
 
 /// Feeds `script` to a command that reads a batch from standard input.

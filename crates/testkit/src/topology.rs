@@ -162,7 +162,7 @@ pub struct Cloud {
     /// VMs, one on each compute host, in the same order.
     pub vms: Vec<Station>,
     /// Hosts plugged into ports of the border gateway, in the order they were added.
-    pub bare_metal: Vec<Station>,
+    pub bare_metal: Vec<BareMetal>,
     /// What compute hosts and gateway are plugged into.
     pub lan: Switch,
     number: u8,
@@ -241,7 +241,7 @@ impl Cloud {
     ///
     /// # Errors
     /// The interface exists, or the kernel refuses.
-    pub fn add_bare_metal(&mut self, interface: &str) -> Result<&Station> {
+    pub fn add_bare_metal(&mut self, interface: &str) -> Result<()> {
         // VMs and hosts share the numbering of addresses; the gateway leaves VMs the lower half.
         let k = 5 + u8::try_from(self.bare_metal.len())?;
         ensure!(
@@ -252,10 +252,11 @@ impl Cloud {
         self.gateway
             .netns
             .ip(&format!("link set {interface} addrgenmode none up"))?;
-        self.bare_metal.push(station);
-        self.bare_metal
-            .last()
-            .ok_or_else(|| anyhow::anyhow!("no host was added"))
+        self.bare_metal.push(BareMetal {
+            station,
+            interface: interface.to_owned(),
+        });
+        Ok(())
     }
 
     fn new_station(&self, k: u8, name: &str, plugged_into: (&Netns, &str)) -> Result<Station> {
@@ -304,6 +305,15 @@ pub struct Compute {
     pub netns: Netns,
     /// Its address on the LAN.
     pub tunnel_ip: Ipv4Addr,
+}
+
+/// A host plugged into the border gateway.
+#[derive(Debug)]
+pub struct BareMetal {
+    /// The host.
+    pub station: Station,
+    /// The border gateway's interface at the other end of the cable.
+    pub interface: String,
 }
 
 /// An end station: a VM, or a host on a port of the border gateway.
