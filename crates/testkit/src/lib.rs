@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod frame;
 pub mod installation;
 pub mod netns;
+pub mod ovsdb_server;
 pub mod ping;
 pub mod run;
 pub mod topology;

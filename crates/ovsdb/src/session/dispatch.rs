@@ -1,0 +1,213 @@
+//! Where the messages of a session go: replies to who waits for them, updates to replicas.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Disconnected;
+use crate::message::{self, Message, RpcError};
+use crate::replica::{Notation, Sink};
+
+/// The methods that start a monitor; all three are in use on switches.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MonitorMethod {
+    CondSince,
+    Cond,
+    Plain,
+}
+
+impl MonitorMethod {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::CondSince => "monitor_cond_since",
+            Self::Cond => "monitor_cond",
+            Self::Plain => "monitor",
+        }
+    }
+
+    /// The dump in the result of the reply.
+    fn dump(self, result: &RawValue) -> serde_json::Result<(&RawValue, Notation)> {
+        match self {
+            // [found, last transaction id, <table-updates2>]
+            Self::CondSince => {
+                serde_json::from_str::<(IgnoredAny, IgnoredAny, &RawValue)>(result.get())
+                    .map(|(_, _, dump)| (dump, Notation::Differences))
+            }
+            Self::Cond => Ok((result, Notation::Differences)),
+            Self::Plain => Ok((result, Notation::Rows)),
+        }
+    }
+}
+
+/// Who waits for a reply.
+pub(super) enum Waiter {
+    /// A caller, who reads the reply itself.
+    Caller(oneshot::Sender<Vec<u8>>),
+    /// A monitor: its dump must be in the replica before any later message is looked at.
+    Monitor {
+        method: MonitorMethod,
+        sink: Arc<dyn Sink>,
+        done: oneshot::Sender<Result<(), RpcError>>,
+    },
+}
+
+/// What the tasks of a session and its callers share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) outbox: mpsc::UnboundedSender<Vec<u8>>,
+    state: Mutex<State>,
+    ended: watch::Sender<Option<Disconnected>>,
+}
+
+#[derive(Default)]
+struct State {
+    over: bool,
+    last_id: u64,
+    waiters: HashMap<u64, Waiter>,
+    /// By monitor id, which is the id of the request that started it.
+    monitors: HashMap<u64, Arc<dyn Sink>>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("over", &self.over)
+            .field("waiting", &self.waiters.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(outbox: mpsc::UnboundedSender<Vec<u8>>) -> Self {
+        Self {
+            outbox,
+            state: Mutex::default(),
+            ended: watch::Sender::new(None),
+        }
+    }
+
+    /// Where the reason will stand when the session is over.
+    pub(super) fn subscribe_end(&self) -> watch::Receiver<Option<Disconnected>> {
+        self.ended.subscribe()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in this file panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a request. A waiter whose request cannot be sent is dropped, which its caller notices.
+    pub(super) fn send(
+        &self,
+        waiter: Waiter,
+        text: impl FnOnce(u64) -> serde_json::Result<Vec<u8>>,
+    ) {
+        let mut state = self.state();
+        if state.over {
+            return;
+        }
+        state.last_id += 1;
+        let id = state.last_id;
+        // Under the lock, so that requests are sent in the order of their ids.
+        match text(id) {
+            Ok(text) => {
+                state.waiters.insert(id, waiter);
+                let _ = self.outbox.send(text);
+            }
+            Err(error) => {
+                drop(state);
+                self.end(Disconnected::Malformed(format!(
+                    "a request cannot be written: {error}"
+                )));
+            }
+        }
+    }
+
+    /// Ends the session: every caller is told the reason, the first one given.
+    pub(super) fn end(&self, reason: Disconnected) {
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            ended.get_or_insert(reason);
+            first
+        });
+        let mut state = self.state();
+        state.over = true;
+        let waiters = std::mem::take(&mut state.waiters);
+        state.monitors.clear();
+        drop(state);
+        drop(waiters);
+    }
+
+    /// Takes one message to whoever it concerns.
+    pub(super) fn dispatch(&self, text: Vec<u8>) -> Result<(), Disconnected> {
+        let message = Message::parse(&text).map_err(malformed)?;
+        if let Some(method) = message.method.as_deref() {
+            return match message.id {
+                Some(id) => self.refuse(id),
+                None => self.dispatch_notification(method, message.params),
+            };
+        }
+        // Replies to probes, whose id is no number of ours, were heard by the reader: that is all they are for.
+        let Some(id) = message.own_id() else {
+            return Ok(());
+        };
+        let waiter = self.state().waiters.remove(&id);
+        match waiter {
+            Some(Waiter::Caller(caller)) => {
+                // A caller that is gone does not want the reply any more.
+                let _ = caller.send(text);
+            }
+            Some(Waiter::Monitor { method, sink, done }) => {
+                let outcome = match message.into_result() {
+                    Ok(result) => {
+                        let (dump, notation) = method.dump(result).map_err(malformed)?;
+                        sink.start(dump, notation).map_err(malformed)?;
+                        self.state().monitors.insert(id, sink);
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                };
+                let _ = done.send(outcome);
+            }
+            None => tracing::debug!(id, "ignored a reply that nobody waits for"),
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, id: &RawValue) -> Result<(), Disconnected> {
+        let refusal = message::reply(id, None, Some("unknown method")).map_err(malformed)?;
+        let _ = self.outbox.send(refusal);
+        Ok(())
+    }
+
+    fn dispatch_notification(
+        &self,
+        method: &str,
+        params: Option<&RawValue>,
+    ) -> Result<(), Disconnected> {
+        let params = params.map_or("null", RawValue::get);
+        let (id, updates, notation) = match method {
+            "update3" => serde_json::from_str::<(u64, IgnoredAny, &RawValue)>(params)
+                .map(|(id, _, updates)| (id, updates, Notation::Differences)),
+            "update2" => serde_json::from_str::<(u64, &RawValue)>(params)
+                .map(|(id, updates)| (id, updates, Notation::Differences)),
+            "update" => serde_json::from_str::<(u64, &RawValue)>(params)
+                .map(|(id, updates)| (id, updates, Notation::Rows)),
+            _ => {
+                tracing::debug!(method, "ignored a notification");
+                return Ok(());
+            }
+        }
+        .map_err(malformed)?;
+        let sink = self.state().monitors.get(&id).cloned();
+        sink.map_or(Ok(()), |sink| sink.update(updates, notation))
+            .map_err(malformed)
+    }
+}
+
+fn malformed(error: serde_json::Error) -> Disconnected {
+    Disconnected::Malformed(error.to_string())
+}

@@ -1,0 +1,191 @@
+//! The tasks of a session.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, timeout_at};
+
+use super::dispatch::Shared;
+use super::{Disconnected, SessionOptions};
+use crate::framing::Framer;
+use crate::message::{self, Message};
+
+/// Bytes of received messages that may wait for the decoder before the reader stops reading.
+const BACKLOG_LIMIT: usize = 64 << 20;
+
+/// Longest message, in bytes, that the reader looks into for an echo; real ones have about 40.
+const ECHO_LIMIT: usize = 4 << 10;
+
+/// Shortest message, in bytes, that is decoded on a thread of its own, so that other tasks go on.
+const BULKY: usize = 64 << 10;
+
+const PROBE: &[u8] = br#"{"id":"probe","method":"echo","params":[]}"#;
+
+/// Starts the tasks of a session; aborting the handle stops them all.
+pub(super) fn spawn<S: AsyncRead + AsyncWrite + Send + 'static>(
+    stream: S,
+    options: &SessionOptions,
+    requests: mpsc::UnboundedReceiver<Vec<u8>>,
+    shared: Arc<Shared>,
+) -> AbortHandle {
+    let (read_half, write_half) = tokio::io::split(stream);
+    let (inbox, frames) = mpsc::unbounded_channel();
+    let reader = Reader {
+        stream: read_half,
+        options: options.clone(),
+        outbox: shared.outbox.clone(),
+        inbox,
+    };
+    let mut tasks = JoinSet::new();
+    tasks.spawn(reader.run());
+    tasks.spawn(write(write_half, requests));
+    tasks.spawn(decode(Arc::clone(&shared), frames));
+    tokio::spawn(supervise(shared, tasks)).abort_handle()
+}
+
+/// What the reader hands to the decoder.
+enum Inbound {
+    /// A message, and its share of the backlog.
+    Frame(Vec<u8>, OwnedSemaphorePermit),
+    /// Nothing more will come.
+    End(Disconnected),
+}
+
+struct Reader<S> {
+    stream: S,
+    options: SessionOptions,
+    outbox: mpsc::UnboundedSender<Vec<u8>>,
+    inbox: mpsc::UnboundedSender<Inbound>,
+}
+
+impl<S: AsyncRead + Unpin> Reader<S> {
+    /// Returns no reason: the decoder does, when it has seen all that came before the end.
+    async fn run(mut self) -> Option<Disconnected> {
+        let reason = self.read().await;
+        let _ = self.inbox.send(Inbound::End(reason));
+        None
+    }
+
+    async fn read(&mut self) -> Disconnected {
+        let mut framer = Framer::new(self.options.message_limit);
+        let backlog = Arc::new(Semaphore::new(BACKLOG_LIMIT));
+        let mut chunk = vec![0; 64 << 10];
+        let mut heard = Instant::now();
+        let mut probed = false;
+        loop {
+            let patience = if probed {
+                self.options.probe_timeout
+            } else {
+                self.options.probe_interval
+            };
+            let length = match timeout_at(heard + patience, self.stream.read(&mut chunk)).await {
+                Err(_) if probed => return Disconnected::Silent(heard.elapsed()),
+                Err(_) => {
+                    probed = true;
+                    let _ = self.outbox.send(PROBE.to_vec());
+                    continue;
+                }
+                Ok(Ok(0)) => return Disconnected::Closed,
+                Ok(Ok(length)) => length,
+                Ok(Err(error)) => return Disconnected::Broken(Arc::new(error)),
+            };
+            let mut rest = chunk.get(..length).unwrap_or_default();
+            loop {
+                match framer.next_message(&mut rest) {
+                    Ok(Some(frame)) if self.answered(&frame) => {}
+                    Ok(Some(frame)) => {
+                        let share =
+                            u32::try_from(frame.len().min(BACKLOG_LIMIT)).unwrap_or(u32::MAX);
+                        let Ok(permit) = Arc::clone(&backlog).acquire_many_owned(share).await
+                        else {
+                            return Disconnected::Closed;
+                        };
+                        let _ = self.inbox.send(Inbound::Frame(frame, permit));
+                    }
+                    Ok(None) => break,
+                    Err(error) => return Disconnected::Framing(error),
+                }
+            }
+            heard = Instant::now();
+            probed = false;
+        }
+    }
+
+    /// Answers the message if it is the peer's echo, ahead of all that waits for the decoder.
+    fn answered(&self, frame: &[u8]) -> bool {
+        if frame.len() > ECHO_LIMIT {
+            return false;
+        }
+        match Message::parse(frame) {
+            Ok(Message {
+                id: Some(id),
+                method: Some(method),
+                params,
+                ..
+            }) if method == "echo" => {
+                if let Ok(reply) = message::reply(id, params, None) {
+                    let _ = self.outbox.send(reply);
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+async fn write<S: AsyncWrite + Unpin>(
+    mut stream: S,
+    mut requests: mpsc::UnboundedReceiver<Vec<u8>>,
+) -> Option<Disconnected> {
+    let outcome: io::Result<()> = async {
+        while let Some(request) = requests.recv().await {
+            stream.write_all(&request).await?;
+        }
+        Ok(())
+    }
+    .await;
+    // Without an error the requests ended because the session did.
+    outcome
+        .err()
+        .map(|error| Disconnected::Broken(Arc::new(error)))
+}
+
+async fn decode(
+    shared: Arc<Shared>,
+    mut frames: mpsc::UnboundedReceiver<Inbound>,
+) -> Option<Disconnected> {
+    loop {
+        match frames.recv().await? {
+            Inbound::Frame(frame, permit) => {
+                let outcome = if frame.len() < BULKY {
+                    shared.dispatch(frame)
+                } else {
+                    let shared = Arc::clone(&shared);
+                    let work = tokio::task::spawn_blocking(move || shared.dispatch(frame));
+                    work.await
+                        .unwrap_or_else(|error| Err(Disconnected::Malformed(error.to_string())))
+                };
+                drop(permit);
+                if let Err(reason) = outcome {
+                    return Some(reason);
+                }
+            }
+            Inbound::End(reason) => return Some(reason),
+        }
+    }
+}
+
+/// Ends the session with the reason of the first task that has one; dropping the set stops the others.
+async fn supervise(shared: Arc<Shared>, mut tasks: JoinSet<Option<Disconnected>>) {
+    while let Some(task) = tasks.join_next().await {
+        match task {
+            Ok(Some(reason)) => return shared.end(reason),
+            Ok(None) => {}
+            Err(error) => return shared.end(Disconnected::Malformed(error.to_string())),
+        }
+    }
+    shared.end(Disconnected::Closed);
+}

@@ -1,0 +1,155 @@
+//! A real ovsdb-server (Debian's openvswitch-common) with a database of its own, on a Unix socket and a TCP port of
+//! 127.0.0.1, for as long as the value lives.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+/// The schema as openvswitch-vtep installs it, version 1.7.0.
+pub const VTEP_SCHEMA: &str = "/usr/share/openvswitch/vtep.ovsschema";
+
+/// How long a start may take; a database with 100,000 rows is up in half a second.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A running ovsdb-server, or one that was killed and can be started again on the same database and addresses.
+#[derive(Debug)]
+pub struct OvsdbServer {
+    directory: TempDir,
+    port: u16,
+    process: Option<Child>,
+}
+
+impl OvsdbServer {
+    /// A server of an empty hardware_vtep database.
+    pub fn start() -> Result<Self> {
+        let schema = fs::read_to_string(VTEP_SCHEMA)
+            .with_context(|| format!("{VTEP_SCHEMA} (package openvswitch-vtep)"))?;
+        Self::with_schema(&schema)
+    }
+
+    /// A server of an empty database with this schema (the JSON text of RFC 7047 section 3.2).
+    pub fn with_schema(schema: &str) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("l2gw-ovsdb-").tempdir()?;
+        let schema_file = directory.path().join("schema");
+        fs::write(&schema_file, schema)?;
+        let created = Command::new("ovsdb-tool")
+            .arg("create")
+            .args([&directory.path().join("db"), &schema_file])
+            .output()
+            .context("ovsdb-tool (package openvswitch-common)")?;
+        ensure!(
+            created.status.success(),
+            "{}",
+            String::from_utf8_lossy(&created.stderr)
+        );
+        // The server can choose a port itself, but tells it in its log alone, and another one after a restart.
+        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let mut server = Self {
+            directory,
+            port,
+            process: None,
+        };
+        server.start_again()?;
+        Ok(server)
+    }
+
+    /// The directory of database, log and socket.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The Unix socket.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("db.sock")
+    }
+
+    /// The Unix socket in OVS notation.
+    pub fn unix_target(&self) -> String {
+        format!("unix:{}", self.socket().display())
+    }
+
+    /// The TCP port in OVS notation.
+    pub fn tcp_target(&self) -> String {
+        format!("tcp:127.0.0.1:{}", self.port)
+    }
+
+    /// Kills the server (SIGKILL). The database stays.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Starts a killed server again, and waits until both sockets accept.
+    pub fn start_again(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "ovsdb-server runs already");
+        let at = |name| self.directory.path().join(name);
+        let option = |name: &str, file| format!("--{name}={}", at(file).display());
+        let process = Command::new("ovsdb-server")
+            .arg(at("db"))
+            .arg(format!("--remote=punix:{}", at("db.sock").display()))
+            .arg(format!("--remote=ptcp:{}:127.0.0.1", self.port))
+            .args([
+                option("unixctl", "ctl"),
+                option("pidfile", "pid"),
+                option("log-file", "log"),
+            ])
+            .args(["-vconsole:off", "-vsyslog:off"])
+            .env("OVS_RUNDIR", self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("ovsdb-server (package openvswitch-common)")?;
+        let process = self.process.insert(process);
+        let deadline = Instant::now() + START_TIMEOUT;
+        // The socket file is there before the server listens on it: only a connection tells.
+        while UnixStream::connect(self.directory.path().join("db.sock")).is_err()
+            || TcpStream::connect(("127.0.0.1", self.port)).is_err()
+        {
+            let log = || fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
+            if let Some(status) = process.try_wait()? {
+                bail!("ovsdb-server ended ({status}): {}", log());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "ovsdb-server does not answer: {}",
+                log()
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Stops the process where it is (SIGSTOP): connections stay, nothing is answered.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref().context("ovsdb-server does not run")?;
+        Ok(kill(Pid::from_raw(i32::try_from(process.id())?), signal)?)
+    }
+}
+
+impl Drop for OvsdbServer {
+    fn drop(&mut self) {
+        // Nobody is left to be told of an error.
+        let _ = self.kill();
+    }
+}
