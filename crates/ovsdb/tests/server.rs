@@ -1,7 +1,7 @@
 //! Against a real ovsdb-server.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::indexing_slicing,
     reason = "helpers of tests fail the test"
 )]
 
