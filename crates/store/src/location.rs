@@ -1,0 +1,83 @@
+//! What a database URL means.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::OpenError;
+
+/// Where a database is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Location {
+    /// In a file.
+    File(PathBuf),
+    /// Nowhere after it is closed.
+    Temporary,
+    /// On a PostgreSQL server.
+    Postgres,
+}
+
+impl FromStr for Location {
+    type Err = OpenError;
+
+    fn from_str(url: &str) -> Result<Self, OpenError> {
+        let path = match url.split_once(':') {
+            Some(("sqlite", ":memory:")) => return Ok(Self::Temporary),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
+                return Ok(Self::Postgres);
+            }
+            // `sqlite:///path` has an empty authority (RFC 3986 section 3.2); one that is not empty is a mistake.
+            Some(("sqlite", rest)) => match rest.strip_prefix("//") {
+                Some(path) if path.starts_with('/') => path,
+                Some(_) => "",
+                None => rest,
+            },
+            Some((_, rest)) if rest.starts_with("//") => "",
+            _ => url,
+        };
+        if path.is_empty() {
+            return Err(OpenError::Url(url.to_owned()));
+        }
+        Ok(Self::File(path.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_file_is_read() {
+        for (url, path) in [
+            ("sqlite:///var/lib/l2gw/l2gw.db", "/var/lib/l2gw/l2gw.db"),
+            ("sqlite:/var/lib/l2gw/l2gw.db", "/var/lib/l2gw/l2gw.db"),
+            ("sqlite:state/l2gw.db", "state/l2gw.db"),
+            ("/var/lib/l2gw/l2gw.db", "/var/lib/l2gw/l2gw.db"),
+            ("l2gw.db", "l2gw.db"),
+            ("cloud:a.db", "cloud:a.db"),
+        ] {
+            let location = url.parse::<Location>().expect(url);
+            assert_eq!(location, Location::File(path.into()), "{url}");
+        }
+        assert_eq!(
+            "sqlite::memory:".parse::<Location>().unwrap(),
+            Location::Temporary
+        );
+    }
+
+    #[test]
+    fn what_is_no_database_is_named() {
+        for url in [
+            "",
+            "sqlite:",
+            "sqlite://",
+            "sqlite://host/file",
+            "mysql://host/db",
+        ] {
+            let error = url.parse::<Location>().unwrap_err();
+            assert!(error.to_string().contains(&format!("'{url}'")), "{error}");
+        }
+        for url in ["postgres://host/db", "postgresql://host/db"] {
+            assert_eq!(url.parse::<Location>().unwrap(), Location::Postgres);
+        }
+    }
+}
