@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl<'a> Installation<'a> {
     /// # Errors
     /// It ended or does not get ready.
     pub fn start_vtep(&mut self) -> Result<()> {
-        let mut daemon = Daemon::start(self.vtep_command(), &self.path("vtep.log"))?;
+        let mut daemon = self.start_daemon(&self.vtep_arguments(), &self.path("vtep.log"))?;
         let (device, socket) = (self.device(), self.device_socket());
         daemon.wait_until("its switch is in its database", READY_WITHIN, || {
             let rows = run(Command::new("ovsdb-client")
@@ -100,7 +100,7 @@ impl<'a> Installation<'a> {
     /// # Errors
     /// It ended or does not get ready.
     pub fn start_server(&mut self) -> Result<()> {
-        let mut daemon = Daemon::start(self.server_command(), &self.path("server.log"))?;
+        let mut daemon = self.start_daemon(&self.server_arguments(), &self.path("server.log"))?;
         daemon.wait_until("it answers", READY_WITHIN, || {
             self.query(&["l2-gateway-list"])
         })?;
@@ -111,36 +111,45 @@ impl<'a> Installation<'a> {
     /// `l2gw vtep` for this border gateway.
     #[must_use]
     pub fn vtep_command(&self) -> Command {
-        let gateway = &self.cloud.gateway;
-        let mut command = self.program();
-        command.arg("vtep").args(["--name", &self.device()]);
-        command.args([
-            "--tunnel-ip",
-            &gateway.tunnel_ip.to_string(),
-            "--wan-ip",
-            &gateway.wan_ip.to_string(),
-        ]);
-        for interface in self.port_interfaces() {
-            command
-                .arg("--port")
-                .arg(format!("{interface}={interface}"));
-        }
-        command.arg("--state-dir").arg(self.state_directory());
-        command
+        self.command(&self.vtep_arguments())
     }
 
     /// `l2gw server` for this border gateway.
     #[must_use]
     pub fn server_command(&self) -> Command {
-        let mut command = self.program();
-        command
-            .arg("server")
-            .arg("--database")
-            .arg(self.path("l2gw.sqlite"));
-        command
-            .arg("--device")
-            .arg(format!("unix:{}", self.device_socket().display()));
-        command
+        self.command(&self.server_arguments())
+    }
+
+    fn vtep_arguments(&self) -> Vec<String> {
+        let gateway = &self.cloud.gateway;
+        let (tunnel_ip, wan_ip) = (gateway.tunnel_ip.to_string(), gateway.wan_ip.to_string());
+        let mut arguments = [
+            "vtep",
+            "--name",
+            &self.device(),
+            "--tunnel-ip",
+            &tunnel_ip,
+            "--wan-ip",
+            &wan_ip,
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        for interface in self.port_interfaces() {
+            arguments.extend(["--port".to_owned(), format!("{interface}={interface}")]);
+        }
+        arguments.extend([
+            "--state-dir".to_owned(),
+            self.state_directory().display().to_string(),
+        ]);
+        arguments
+    }
+
+    fn server_arguments(&self) -> Vec<String> {
+        let device = format!("unix:{}", self.device_socket().display());
+        let database = self.path("l2gw.sqlite").display().to_string();
+        ["server", "--database", &database, "--device", &device]
+            .map(str::to_owned)
+            .to_vec()
     }
 
     /// The running `l2gw vtep`, taken out to be ended; [`Self::start_vtep`] starts a new one.
@@ -202,18 +211,8 @@ impl<'a> Installation<'a> {
     /// # Errors
     /// The program cannot be run.
     pub fn l2gw<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
-        let mut command = self.program();
-        command.args(arguments);
-        if self.echo {
-            let words: Vec<_> = arguments
-                .iter()
-                .map(|word| quoted(&word.as_ref().to_string_lossy()))
-                .collect();
-            println!("cloud-{}$ l2gw {}", self.cloud.name, words.join(" "));
-        }
-        let output = command
-            .output()
-            .with_context(|| format!("cannot run {}", self.binary.display()))?;
+        self.show_typed(arguments, "");
+        let output = self.command(arguments).output()?;
         if self.echo {
             print!(
                 "{}{}",
@@ -237,11 +236,7 @@ impl<'a> Installation<'a> {
     /// # Errors
     /// It failed, or the answer is not JSON.
     pub fn query<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Value> {
-        let output = self
-            .program()
-            .args(arguments)
-            .args(["-f", "json"])
-            .output()?;
+        let output = self.command(arguments).args(["-f", "json"]).output()?;
         let json = succeeded(arguments, output)?;
         serde_json::from_str(&json).with_context(|| format!("not JSON: {json}"))
     }
@@ -373,14 +368,20 @@ impl<'a> Installation<'a> {
         )
     }
 
-    /// The last lines of both programs' logs.
+    /// The last lines of the running programs' logs, each under its own headline.
     #[must_use]
     pub fn log_tails(&self) -> String {
-        let tail = |name: &str, daemon: &Option<Daemon>| {
-            let log = daemon.as_ref().map(Daemon::log_tail).unwrap_or_default();
-            format!("cloud {}, log of l2gw {name}:\n{log}\n", self.cloud.name)
-        };
-        tail("vtep", &self.vtep) + &tail("server", &self.server)
+        let mut tails = String::new();
+        for (name, daemon) in [("vtep", &self.vtep), ("server", &self.server)] {
+            if let Some(daemon) = daemon {
+                let said = daemon.log_tail();
+                tails.push_str(&format!(
+                    "cloud {}, end of the log of l2gw {name}:\n{said}\n",
+                    self.cloud.name
+                ));
+            }
+        }
+        tails
     }
 
     /// The border gateway's interfaces that lead to hosts. Each is a switch port of the same name.
@@ -392,15 +393,32 @@ impl<'a> Installation<'a> {
             .collect()
     }
 
-    /// The program, run on the border gateway, without the caller's own OpenStack settings.
-    fn program(&self) -> Command {
+    /// `l2gw ARGUMENTS…` on the border gateway, without the caller's own OpenStack settings.
+    fn command<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Command {
         let mut command = self.cloud.gateway.netns.command(&self.binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("OS_") {
                 command.env_remove(name);
             }
         }
+        command.args(arguments);
         command
+    }
+
+    fn start_daemon(&self, arguments: &[String], log: &Path) -> Result<Daemon> {
+        self.show_typed(arguments, " &");
+        Daemon::start(self.command(arguments), log)
+    }
+
+    /// Shows a command as it is typed on this border gateway.
+    fn show_typed<S: AsRef<OsStr>>(&self, arguments: &[S], end: &str) {
+        if self.echo {
+            let words: Vec<_> = arguments
+                .iter()
+                .map(|word| quoted(&word.as_ref().to_string_lossy()))
+                .collect();
+            println!("cloud-{}$ l2gw {}{end}", self.cloud.name, words.join(" "));
+        }
     }
 }
 

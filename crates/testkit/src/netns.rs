@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -216,16 +217,33 @@ pub fn named(prefix: &str) -> Result<Vec<String>> {
 /// # Errors
 /// Something cannot be removed.
 pub fn remove_orphans() -> Result<()> {
-    for name in named(TEST_PREFIX)?.iter().filter(|name| is_orphan(name)) {
+    remove_all(|name| maker_is_gone(TEST_PREFIX, name))
+}
+
+/// Whether `name` is `prefix`, a process id and more, and there is no such process.
+#[must_use]
+pub fn maker_is_gone(prefix: &str, name: &str) -> bool {
+    let maker = name
+        .strip_prefix(prefix)
+        .and_then(|rest| rest.split(['-', '.']).next());
+    maker.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
+}
+
+/// Removes the namespaces, with the processes in them, and the temporary directories that `chosen` picks by name.
+///
+/// # Errors
+/// Something cannot be removed.
+pub fn remove_all(chosen: impl Fn(&str) -> bool) -> Result<()> {
+    for name in named("")?.iter().filter(|name| chosen(name)) {
         match remove(name) {
-            // Another test process found the same orphan a moment earlier.
+            // Somebody else found it a moment earlier.
             Err(_) if !Path::new(HANDLES).join(name).exists() => {}
             outcome => outcome?,
         }
     }
     for entry in std::fs::read_dir(std::env::temp_dir())? {
         let entry = entry?;
-        if is_orphan(&entry.file_name().to_string_lossy()) {
+        if chosen(&entry.file_name().to_string_lossy()) {
             match std::fs::remove_dir_all(entry.path()) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error.into());
@@ -237,17 +255,10 @@ pub fn remove_orphans() -> Result<()> {
     Ok(())
 }
 
-/// Whether what has this name was made by a test process that is gone.
-fn is_orphan(name: &str) -> bool {
-    let maker = name
-        .strip_prefix(TEST_PREFIX)
-        .and_then(|rest| rest.split('-').next());
-    maker.is_some_and(|pid| pid.parse::<u32>().is_ok() && !Path::new("/proc").join(pid).exists())
-}
-
 /// Feeds `script` to a command that reads a batch from standard input.
 fn batch(command: &mut Command, script: &str) -> Result<()> {
     let mut child = command
+        .process_group(0) // as in `run`
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

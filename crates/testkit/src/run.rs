@@ -1,5 +1,6 @@
 //! Running a program to its end, and waiting for something to become true.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The program is missing or exited with another code than 0; the error shows the command line and both outputs.
 pub fn run(command: &mut Command) -> Result<String> {
     let shown = command_line(command);
+    // A process group of its own: Ctrl-C at the terminal must not leave a set-up or a clean-up half done.
     let output = command
+        .process_group(0)
         .output()
         .with_context(|| format!("cannot run `{shown}`"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,0 +1,56 @@
+//! `cargo xtask ci`: all that CI runs, to the end even if a step fails. The last line counts the tests.
+
+use anyhow::{Context, Result};
+
+use crate::binary::cargo;
+use crate::{demo, test};
+
+/// Runs every step; whether all of them succeeded.
+pub(crate) fn run() -> Result<bool> {
+    crate::require_root("ci")?;
+    let mut totals = test::Totals::default();
+    let steps = [
+        step("formatting", || run_cargo(&["fmt", "--all", "--check"])),
+        step("lints", || {
+            run_cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        }),
+        step("tests", || {
+            let (ok, counted) = test::run_counting()?;
+            totals = counted;
+            Ok(ok)
+        }),
+        step("demo", || demo::run(&demo::Options::default())),
+    ];
+    println!();
+    for (name, ok) in steps {
+        println!("{name}: {}", if ok { "ok" } else { "FAILED" });
+    }
+    println!("{} passed, {} failed", totals.passed, totals.failed);
+    Ok(steps.iter().all(|(_, ok)| *ok))
+}
+
+/// Runs one step under its headline; its name, and whether it succeeded. An error is shown here, so that the closing
+/// lines come last.
+fn step(name: &'static str, run: impl FnOnce() -> Result<bool>) -> (&'static str, bool) {
+    println!("\n==== {name}");
+    let ok = run().unwrap_or_else(|error| {
+        println!("error: {error:#}");
+        false
+    });
+    (name, ok)
+}
+
+fn run_cargo(arguments: &[&str]) -> Result<bool> {
+    Ok(cargo()
+        .args(arguments)
+        .status()
+        .context("cannot run cargo")?
+        .success())
+}
