@@ -2,22 +2,22 @@
 
 use std::ffi::OsStr;
 use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::run::{eventually, quoted, run};
+use crate::run::{CONVERGES_WITHIN, eventually, quoted, run};
 use crate::topology::{Cloud, Station};
 
 /// How long a program may take from its start to its first answer, on a machine with other things to do.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// How long it may take until what the API was told is in the kernel and its status says so.
-pub const CONVERGES_WITHIN: Duration = Duration::from_secs(20);
 /// The tenant network's name in every cloud.
 pub const NETWORK: &str = "net";
 /// The gateway's name in every cloud.
@@ -166,6 +166,28 @@ impl<'a> Installation<'a> {
     /// It is not running.
     pub fn take_server(&mut self) -> Result<Daemon> {
         self.server.take().context("l2gw server is not running")
+    }
+
+    /// Ends `l2gw vtep` and the switch's database with it, so that the switch is away as if its power were cut.
+    ///
+    /// # Errors
+    /// `l2gw vtep` is not running, or does not end when asked to.
+    pub fn power_off_switch(&mut self) -> Result<()> {
+        self.take_vtep()?.terminate()?;
+        for pid in self.cloud.gateway.netns.processes()? {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if name.trim_end() == "ovsdb-server" {
+                // It may have ended since it was listed.
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        eventually("the switch's database is gone", READY_WITHIN, || {
+            ensure!(
+                UnixStream::connect(self.device_socket()).is_err(),
+                "it still listens"
+            );
+            Ok(())
+        })
     }
 
     /// The name of this border gateway's switch, as the API calls a device.

@@ -130,6 +130,14 @@ impl Netns {
         }
     }
 
+    /// The processes inside.
+    ///
+    /// # Errors
+    /// They cannot be listed.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        processes(&self.name)
+    }
+
     /// Turns IPv6 off for all interfaces there are and will be: no router solicitations or MLD between counted frames.
     ///
     /// # Errors

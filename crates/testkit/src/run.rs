@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+/// How long it may take until what the API was told is in the kernel and its status says so, on a machine with other
+/// things to do.
+pub const CONVERGES_WITHIN: Duration = Duration::from_secs(20);
+
 /// How often [`eventually`] looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 

@@ -20,7 +20,7 @@ use crate::capture::{Capture, send};
 use crate::frame::{Ethernet, Mac};
 use crate::netns::{Netns, remove_orphans, unique_prefix};
 use crate::ping::{Loss, PingStream, ping};
-use crate::run::run;
+use crate::run::{CONVERGES_WITHIN, eventually, run};
 
 /// Largest tenant frame's payload: the WAN's 1500 bytes less VXLAN's 50 over IPv4.
 pub const TENANT_MTU: u32 = 1450;
@@ -108,6 +108,17 @@ impl Topology {
     /// As [`Capture::start`].
     pub fn capture_wan(&self, index: usize) -> Result<Capture> {
         Capture::start(&self.cloud(index)?.gateway.netns, WAN)
+    }
+
+    /// All clouds, in the order they were planned: `let [a, b] = topology.all()?;`.
+    ///
+    /// # Errors
+    /// There are not just that many.
+    pub fn all<const N: usize>(&self) -> Result<[&Cloud; N]> {
+        let clouds: Vec<_> = self.clouds.iter().collect();
+        clouds
+            .try_into()
+            .map_err(|clouds: Vec<_>| anyhow::anyhow!("there are {} clouds, not {N}", clouds.len()))
     }
 
     /// The cloud planned as `index`, from 0.
@@ -340,6 +351,36 @@ impl Station {
     /// As [`ping`](fn@ping).
     pub fn ping(&self, to: &Self, count: u32) -> Result<Loss> {
         ping(&self.netns, to.ip, count)
+    }
+
+    /// Waits until another station answers a ping: what was declared has reached the kernels on the way.
+    ///
+    /// # Errors
+    /// It does not within 20 seconds.
+    pub fn wait_until_reaches(&self, to: &Self) -> Result<()> {
+        eventually(
+            &format!("{} answers {}", to.ip, self.ip),
+            CONVERGES_WITHIN,
+            || {
+                ensure!(self.ping(to, 1)?.none(), "no answer");
+                Ok(())
+            },
+        )
+    }
+
+    /// Waits until another station answers no more.
+    ///
+    /// # Errors
+    /// It still does after 20 seconds.
+    pub fn wait_until_cut_off_from(&self, to: &Self) -> Result<()> {
+        eventually(
+            &format!("{} no longer answers {}", to.ip, self.ip),
+            CONVERGES_WITHIN,
+            || {
+                ensure!(self.ping(to, 1)?.total(), "it answers");
+                Ok(())
+            },
+        )
     }
 
     /// Pings another station in the background, `per_second` times a second.
