@@ -34,7 +34,7 @@ pub mod target;
 mod transport;
 pub mod value;
 
-pub use connection::{Connection, Link};
+pub use connection::{Connection, ConnectionOptions, Link};
 pub use operation::{Condition, Mutation, Operation, Transaction};
 pub use outcome::{OperationFailure, OperationResult, Outcome, TransactError};
 pub use replica::{Change, MonitoredTable, Replica, RowError, SharedReplica};
