@@ -1,0 +1,472 @@
+//! What operators asked for, and what follows from it for one switch.
+//!
+//! [`Intent`] is the replica of the resources that matter to switches, fed row by row from the database. [`Intent::desired`]
+//! turns it into the [`SwitchState`] that one hardware_vtep database should hold. Both are pure: the same rows in any
+//! order give the same state.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::devices;
+use crate::fault::Fault;
+use crate::resource::Kind;
+use crate::row::Row;
+use crate::switch::{Locator, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState};
+use crate::value::{MacAddress, VlanId, Vni};
+
+/// The resources that matter to switches, by id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intent {
+    networks: BTreeMap<Uuid, Network>,
+    ports: BTreeMap<Uuid, Port>,
+    gateways: BTreeMap<Uuid, Vec<Device>>,
+    attachments: BTreeMap<Uuid, Attachment>,
+    remote_gateways: BTreeMap<Uuid, Ipv4Addr>,
+    stretches: BTreeMap<Uuid, Stretch>,
+    /// Where a remote MAC is kept: below its stretch, so that a state of 100,000 of them is built in key order.
+    remote_macs: HashMap<Uuid, (Uuid, MacAddress)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Network {
+    name: LogicalSwitchName,
+    /// The key inside the cloud; none for a network that is not VXLAN.
+    vni: Option<Vni>,
+}
+
+/// A physical switch of a gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Device {
+    name: Arc<str>,
+    /// Its ports, and the VLANs of each that names some.
+    interfaces: Vec<(PhysicalPort, Vec<VlanId>)>,
+}
+
+/// A station inside the cloud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Port {
+    network: Uuid,
+    mac: MacAddress,
+    ip: Option<IpAddr>,
+    /// Where its host ends its tunnels; none while nobody said.
+    host: Option<Ipv4Addr>,
+}
+
+/// A network attached to a gateway: an l2_gateway_connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Attachment {
+    revision: u64,
+    gateway: Uuid,
+    network: Uuid,
+    /// The VLAN on interfaces that name none.
+    vlan: VlanId,
+}
+
+/// A network stretched to a remote gateway: an l2_remote_gateway_connection and its MACs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Stretch {
+    /// Absent while only its MACs have arrived.
+    connection: Option<Connection>,
+    macs: BTreeMap<MacAddress, Option<IpAddr>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Connection {
+    revision: u64,
+    gateway: Uuid,
+    network: Uuid,
+    remote_gateway: Uuid,
+    tunnel_key: Vni,
+    flood: bool,
+}
+
+/// What one switch should hold, and what had to give way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The state.
+    pub state: SwitchState,
+    /// Resources (by id) that two declarations claim differently on this switch: the older one is in the state, the
+    /// younger one is here with the reason.
+    pub conflicts: BTreeMap<Uuid, String>,
+}
+
+/// What a remote resource needs switches to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The physical switches of its gateway.
+    pub devices: Vec<Arc<str>>,
+    /// The network it is on.
+    pub logical_switch: LogicalSwitchName,
+    /// The tunnel that leads to it.
+    pub locator: Locator,
+    /// Whether the tunnel is flooded.
+    pub flood: bool,
+    /// The remote gateway connection.
+    pub connection: Uuid,
+}
+
+impl Intent {
+    /// Takes a row as it is now.
+    ///
+    /// # Errors
+    /// A structured value that the database keeps is not what validation let in; the row is not taken.
+    pub fn put(&mut self, row: &Row) -> Result<(), Fault> {
+        let id = row.id();
+        match row.resource.kind {
+            Kind::Network => {
+                let vxlan = row.text("provider:network_type") == "vxlan";
+                let network = Network {
+                    name: LogicalSwitchName::new(id.to_string()),
+                    vni: row.vni("provider:segmentation_id").filter(|_| vxlan),
+                };
+                self.networks.insert(id, network);
+            }
+            Kind::Port => {
+                let (Some(network), Some(mac)) = (row.uuid("network_id"), row.mac("mac_address"))
+                else {
+                    return Err(incomplete(row));
+                };
+                let port = Port {
+                    network,
+                    mac,
+                    ip: first_ip(row)?,
+                    host: tunneling_ip(row)?,
+                };
+                self.ports.insert(id, port);
+            }
+            Kind::L2Gateway => {
+                self.gateways.insert(id, devices_of(row)?);
+            }
+            Kind::L2GatewayConnection => {
+                let (Some(gateway), Some(network)) =
+                    (row.uuid("l2_gateway_id"), row.uuid("network_id"))
+                else {
+                    return Err(incomplete(row));
+                };
+                let vlan = row
+                    .integer("segmentation_id")
+                    .and_then(|vlan| u16::try_from(vlan).ok())
+                    .and_then(VlanId::new)
+                    .unwrap_or(VlanId::UNTAGGED);
+                let attachment = Attachment {
+                    revision: row.revision,
+                    gateway,
+                    network,
+                    vlan,
+                };
+                self.attachments.insert(id, attachment);
+            }
+            Kind::L2RemoteGateway => {
+                let ip = row.ipv4("ipaddr").ok_or_else(|| incomplete(row))?;
+                self.remote_gateways.insert(id, ip);
+            }
+            Kind::L2RemoteGatewayConnection => {
+                let connection = (|| {
+                    Some(Connection {
+                        revision: row.revision,
+                        gateway: row.uuid("l2_gateway_id")?,
+                        network: row.uuid("network_id")?,
+                        remote_gateway: row.uuid("l2_remote_gateway_id")?,
+                        tunnel_key: row.vni("segmentation_id")?,
+                        flood: row.flag("flood"),
+                    })
+                })();
+                let connection = connection.ok_or_else(|| incomplete(row))?;
+                self.stretches.entry(id).or_default().connection = Some(connection);
+            }
+            Kind::L2RemoteMac => {
+                let (Some(connection), Some(mac)) = (row.uuid("rgw_connection"), row.mac("mac"))
+                else {
+                    return Err(incomplete(row));
+                };
+                self.remote_macs.insert(id, (connection, mac));
+                self.stretches
+                    .entry(connection)
+                    .or_default()
+                    .macs
+                    .insert(mac, row.ip("ipaddr"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a resource and what the database deletes along with it.
+    pub fn remove(&mut self, kind: Kind, id: Uuid) {
+        match kind {
+            Kind::Network => {
+                self.networks.remove(&id);
+                self.attachments.retain(|_, held| held.network != id);
+            }
+            Kind::Port => {
+                self.ports.remove(&id);
+            }
+            Kind::L2Gateway => {
+                self.gateways.remove(&id);
+            }
+            Kind::L2GatewayConnection => {
+                self.attachments.remove(&id);
+            }
+            Kind::L2RemoteGateway => {
+                self.remote_gateways.remove(&id);
+            }
+            Kind::L2RemoteGatewayConnection => {
+                if self
+                    .stretches
+                    .remove(&id)
+                    .is_some_and(|s| !s.macs.is_empty())
+                {
+                    self.remote_macs
+                        .retain(|_, (connection, _)| *connection != id);
+                }
+            }
+            Kind::L2RemoteMac => {
+                if let Some((connection, mac)) = self.remote_macs.remove(&id)
+                    && let Some(stretch) = self.stretches.get_mut(&connection)
+                {
+                    stretch.macs.remove(&mac);
+                }
+            }
+        }
+    }
+
+    /// What the database of these physical switches should hold.
+    pub fn desired(&self, switches: &BTreeSet<Arc<str>>) -> Desired {
+        let mut desired = Desired::default();
+        // Oldest first, so that an older declaration wins over a younger one wherever the two claim the same thing.
+        for (id, attachment) in by_age(&self.attachments, |held| held.revision) {
+            self.attach(switches, id, attachment, &mut desired);
+        }
+        for port in self.ports.values() {
+            let Some((name, host)) = self.name_of(port.network).zip(port.host) else {
+                continue;
+            };
+            if let Some(held) = desired.state.logical_switches.get_mut(name) {
+                let locator = Locator {
+                    ip: host,
+                    tunnel_key: None,
+                };
+                held.flood.insert(locator);
+                held.macs.insert(
+                    port.mac,
+                    RemoteMac {
+                        locator,
+                        ip: port.ip,
+                    },
+                );
+            }
+        }
+        let stretches = self
+            .stretches
+            .iter()
+            .filter_map(|(id, held)| Some((*id, held.connection?, &held.macs)));
+        let mut stretches: Vec<_> = stretches.collect();
+        stretches.sort_by_key(|(id, connection, _)| (connection.revision, *id));
+        // Which connection a remote MAC came from: a second one on the same network of the same switch gives way.
+        let mut shared: BTreeMap<&LogicalSwitchName, u32> = BTreeMap::new();
+        for (id, connection, macs) in stretches {
+            let Some((name, locator)) = self.reach(&connection) else {
+                continue;
+            };
+            if !self.is_on(switches, connection.gateway) {
+                continue;
+            }
+            let Some(held) = desired.state.logical_switches.get_mut(name) else {
+                continue;
+            };
+            if connection.flood {
+                held.flood.insert(locator);
+            }
+            let before = shared.entry(name).or_default();
+            *before += 1;
+            let first = *before == 1;
+            for (mac, ip) in macs {
+                let remote = RemoteMac { locator, ip: *ip };
+                // A MAC that is also a port's goes to the remote gateway: what is declared remote wins, so that an
+                // orchestrator can announce a move before the catalogue follows.
+                let taken = held
+                    .macs
+                    .get(mac)
+                    .is_some_and(|other| !first && other.locator.tunnel_key.is_some());
+                if taken {
+                    desired
+                        .conflicts
+                        .entry(id)
+                        .or_insert_with(|| format!("remote MAC {mac} is also declared by an older connection of this network on the same switch"));
+                } else {
+                    held.macs.insert(*mac, remote);
+                }
+            }
+        }
+        desired
+    }
+
+    /// What a remote gateway connection needs; nothing while something it refers to is missing.
+    pub fn need(&self, connection: Uuid) -> Option<Need> {
+        let found = self.stretches.get(&connection)?.connection?;
+        let (name, locator) = self.reach(&found)?;
+        Some(Need {
+            devices: self
+                .gateways
+                .get(&found.gateway)?
+                .iter()
+                .map(|device| device.name.clone())
+                .collect(),
+            logical_switch: name.clone(),
+            locator,
+            flood: found.flood,
+            connection,
+        })
+    }
+
+    /// The connections to a remote gateway.
+    pub fn connections_to(&self, remote_gateway: Uuid) -> impl Iterator<Item = Uuid> {
+        self.stretches.iter().filter_map(move |(id, held)| {
+            (held.connection?.remote_gateway == remote_gateway).then_some(*id)
+        })
+    }
+
+    fn attach(
+        &self,
+        switches: &BTreeSet<Arc<str>>,
+        id: Uuid,
+        attachment: &Attachment,
+        desired: &mut Desired,
+    ) {
+        let Some(network) = self.networks.get(&attachment.network) else {
+            return;
+        };
+        let Some(vni) = network.vni else {
+            let reason = format!("network {} is not a VXLAN network", network.name);
+            desired.conflicts.insert(id, reason);
+            return;
+        };
+        let devices = self.gateways.get(&attachment.gateway);
+        for device in devices
+            .into_iter()
+            .flatten()
+            .filter(|device| switches.contains(&device.name))
+        {
+            let held = desired
+                .state
+                .logical_switches
+                .entry(network.name.clone())
+                .or_default();
+            held.owned = true;
+            held.tunnel_key = Some(vni);
+            for (port, vlans) in &device.interfaces {
+                let default = [attachment.vlan];
+                let vlans = if vlans.is_empty() {
+                    &default[..]
+                } else {
+                    vlans
+                };
+                for vlan in vlans {
+                    let port_vlan = PortVlan {
+                        port: port.clone(),
+                        vlan: *vlan,
+                    };
+                    let bound = desired
+                        .state
+                        .bindings
+                        .entry(port_vlan)
+                        .or_insert_with(|| network.name.clone());
+                    if *bound != network.name {
+                        let reason = format!("{port} vlan {vlan} already carries network {bound}");
+                        desired.conflicts.insert(id, reason);
+                    }
+                }
+            }
+        }
+    }
+
+    fn name_of(&self, network: Uuid) -> Option<&LogicalSwitchName> {
+        self.networks.get(&network).map(|network| &network.name)
+    }
+
+    fn reach(&self, connection: &Connection) -> Option<(&LogicalSwitchName, Locator)> {
+        let locator = Locator {
+            ip: *self.remote_gateways.get(&connection.remote_gateway)?,
+            tunnel_key: Some(connection.tunnel_key),
+        };
+        Some((self.name_of(connection.network)?, locator))
+    }
+
+    fn is_on(&self, switches: &BTreeSet<Arc<str>>, gateway: Uuid) -> bool {
+        self.gateways
+            .get(&gateway)
+            .is_some_and(|devices| devices.iter().any(|d| switches.contains(&d.name)))
+    }
+}
+
+fn devices_of(row: &Row) -> Result<Vec<Device>, Fault> {
+    let devices = devices::parse(row.text("devices"))?.into_iter();
+    Ok(devices
+        .map(|device| {
+            let name: Arc<str> = device.name.into();
+            let interfaces = device.interfaces.into_iter().map(|interface| {
+                let port = PhysicalPort {
+                    switch: name.clone(),
+                    name: interface.name.into(),
+                };
+                (port, interface.vlans)
+            });
+            Device {
+                interfaces: interfaces.collect(),
+                name: name.clone(),
+            }
+        })
+        .collect())
+}
+
+/// A row of `Ucast_Macs_Remote` has room for one address: the first one answers.
+fn first_ip(row: &Row) -> Result<Option<IpAddr>, Fault> {
+    #[derive(Deserialize)]
+    struct FixedIp {
+        ip_address: IpAddr,
+    }
+    let ips: Vec<FixedIp> = json(row, "fixed_ips")?;
+    Ok(ips.first().map(|ip| ip.ip_address))
+}
+
+fn tunneling_ip(row: &Row) -> Result<Option<Ipv4Addr>, Fault> {
+    #[derive(Deserialize)]
+    struct Profile {
+        tunneling_ip: Option<Ipv4Addr>,
+    }
+    let profile: Profile = json(row, "binding:profile")?;
+    Ok(profile.tunneling_ip)
+}
+
+fn json<'a, T: Deserialize<'a>>(row: &'a Row, attribute: &str) -> Result<T, Fault> {
+    serde_json::from_str(row.text(attribute)).map_err(|error| {
+        Fault::internal(format!(
+            "{} {}: {attribute}: {error}",
+            row.resource.noun,
+            row.id()
+        ))
+    })
+}
+
+fn incomplete(row: &Row) -> Fault {
+    Fault::internal(format!(
+        "{} {} lacks an attribute that it must have",
+        row.resource.noun,
+        row.id()
+    ))
+}
+
+fn by_age<V>(
+    held: &BTreeMap<Uuid, V>,
+    revision: impl Fn(&V) -> u64,
+) -> impl Iterator<Item = (Uuid, &V)> {
+    let mut sorted: Vec<_> = held.iter().map(|(id, value)| (*id, value)).collect();
+    sorted.sort_by_key(|(id, value)| (revision(value), *id));
+    sorted.into_iter()
+}
+
+#[cfg(test)]
+mod tests;
