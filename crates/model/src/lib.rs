@@ -11,16 +11,24 @@
 //! | [`resource`] | what can be said about a resource and its attributes |
 //! | [`mod@table`] | the resource table: SQL, REST, CLI and OpenAPI are derived from it |
 //! | [`row`] | one resource as values, in the order of its attributes |
+//! | [`validate`] | bodies and query filters to rows and values |
+//! | [`devices`] | the device list of a gateway |
+//! | [`encode`] | rows to the JSON of answers |
 //! | [`status`] | BUILD, ACTIVE, DOWN, ERROR and why |
+//! | [`intent`] | what operators asked for, and what follows from it for one switch |
 //! | [`switch`] | what a hardware_vtep database holds, as values |
 //! | [`mod@plan`] | the difference between two such states, as ordered steps |
 #![deny(missing_docs)]
 
+pub mod devices;
+pub mod encode;
 pub mod fault;
+pub mod intent;
 pub mod plan;
 pub mod resource;
 pub mod row;
 pub mod status;
 pub mod switch;
 pub mod table;
+pub mod validate;
 pub mod value;
