@@ -1,0 +1,152 @@
+//! Starts that must fail, each with one line that names the trouble, and ends that must not.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use testkit::installation::Installation;
+use testkit::netns::{Netns, unique_prefix};
+use testkit::topology::Topology;
+
+use crate::l2gw;
+
+/// A namespace and a directory where one program is started.
+struct Place {
+    netns: Netns,
+    directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            netns: Netns::create(&unique_prefix())?,
+            directory: TempDir::new()?,
+        })
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).display().to_string()
+    }
+
+    /// `l2gw ARGUMENTS…`, ended after ten seconds should it start to serve.
+    fn l2gw(&self, arguments: &[&str]) -> Command {
+        let mut command = self.netns.command("timeout");
+        command
+            .args(["--kill-after=1", "10"])
+            .arg(l2gw())
+            .args(arguments);
+        command
+    }
+
+    /// Checks that `l2gw ARGUMENTS…` fails and says why in one line in which `named` occurs.
+    fn fails_in_one_line(&self, arguments: &[&str], named: &str) -> Result<()> {
+        let output = self.l2gw(arguments).output()?;
+        let (said, status) = (String::from_utf8_lossy(&output.stderr), output.status);
+        ensure!(
+            matches!(status.code(), Some(1 | 2)),
+            "it did not fail, but ended with {status}: {said}"
+        );
+        ensure!(
+            said.trim_end().lines().count() == 1,
+            "one line, not:\n{said}"
+        );
+        ensure!(said.contains(named), "`{named}` is not in: {said}");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_server_whose_port_is_in_use_says_so_and_ends() -> Result<()> {
+    let place = Place::new()?;
+    let taken = place
+        .netns
+        .enter(|| TcpListener::bind("127.0.0.1:0").context("no port is free"))?;
+    let address = taken.local_addr()?.to_string();
+    let database = place.path("l2gw.sqlite");
+    place.fails_in_one_line(
+        &["server", "--listen", &address, "--database", &database],
+        &address,
+    )
+}
+
+#[test]
+fn a_server_whose_database_cannot_be_written_says_so_and_ends() -> Result<()> {
+    let place = Place::new()?;
+    // Root may write anywhere; but below a file there is no directory, not even for root.
+    std::fs::write(place.path("file"), "")?;
+    let database = place.path("file/l2gw.sqlite");
+    place.fails_in_one_line(&["server", "--database", &database], &database)
+}
+
+#[test]
+fn a_server_without_authentication_refuses_to_listen_to_the_world() -> Result<()> {
+    let place = Place::new()?;
+    let database = place.path("l2gw.sqlite");
+    place.fails_in_one_line(
+        &[
+            "server",
+            "--listen",
+            "0.0.0.0:9720",
+            "--database",
+            &database,
+        ],
+        "0.0.0.0:9720",
+    )
+}
+
+#[test]
+fn a_server_told_a_device_it_cannot_understand_says_so_and_ends() -> Result<()> {
+    let place = Place::new()?;
+    let database = place.path("l2gw.sqlite");
+    place.fails_in_one_line(
+        &[
+            "server",
+            "--database",
+            &database,
+            "--device",
+            "carrier-pigeon:6640",
+        ],
+        "pigeon",
+    )
+}
+
+#[test]
+fn a_switch_with_a_port_on_an_interface_that_does_not_exist_says_so_and_ends() -> Result<()> {
+    let place = Place::new()?;
+    let state = place.path("vtep");
+    let switch = [
+        "vtep",
+        "--name",
+        "bgw",
+        "--tunnel-ip",
+        "127.0.0.1",
+        "--state-dir",
+        &state,
+    ];
+    place.fails_in_one_line(
+        &[&switch[..], &["--port", "port1=nosuch0"]].concat(),
+        "nosuch0",
+    )?;
+    assert_eq!(
+        place.netns.processes()?,
+        [],
+        "an ovsdb-server was left behind"
+    );
+    Ok(())
+}
+
+#[test]
+fn sigterm_ends_server_and_switch_with_code_0() -> Result<()> {
+    let topology = Topology::two_clouds()?;
+    let mut installation = Installation::new(l2gw(), topology.cloud(0)?)?;
+    installation.start()?;
+    for (name, daemon) in [
+        ("server", installation.take_server()?),
+        ("vtep", installation.take_vtep()?),
+    ] {
+        let status = daemon.terminate()?;
+        assert_eq!(status.code(), Some(0), "l2gw {name}: {status}");
+    }
+    Ok(())
+}
