@@ -57,6 +57,8 @@ pub(crate) fn run_counting() -> Result<(bool, Totals)> {
     let interrupt = Interrupt::watch()?;
     let mut child = cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
+        // An error returned by a test tells its own story; a panic keeps its backtrace.
+        .env("RUST_LIB_BACKTRACE", "0")
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot run cargo")?;

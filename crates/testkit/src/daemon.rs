@@ -17,7 +17,10 @@ const LOG_TAIL_LINES: usize = 30;
 /// How long a program may take from SIGTERM to its end.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
-/// A running program. Dropping it kills it.
+/// How long it may take if nobody cares how it ends.
+const DROPPED_WITHIN: Duration = Duration::from_secs(2);
+
+/// A running program. Dropping it ends it.
 #[derive(Debug)]
 pub struct Daemon {
     command_line: String,
@@ -145,7 +148,14 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Asked first, so that it can end its own children.
+        if let (Ok(None), Ok(pid)) = (self.child.try_wait(), self.pid()) {
+            let _ = kill(pid, Signal::SIGTERM);
+            let child = &mut self.child;
+            let _ = eventually("it ends", DROPPED_WITHIN, || {
+                child.try_wait()?.context("it still runs")
+            });
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -105,7 +105,10 @@ fn restart_of_the_switch_daemon_goes_unnoticed(
     thread::sleep(SETTLES_IN);
 
     let loss = pings.stop()?;
-    ensure!(loss.sent >= 200, "2 s at 100 pings a second, yet {loss}");
+    ensure!(
+        loss.sent >= 100,
+        "more than 2 s at up to 100 pings a second, yet {loss}"
+    );
     ensure!(loss.none(), "{loss}");
     let written = writes.so_far()?;
     ensure!(written.is_empty(), "written to the kernel: {written:#?}");
