@@ -1,1 +1,23 @@
+//! The OVSDB schema `hardware_vtep` (vtep(5), versions 1.0.0 to 1.7.0) in the product's own types.
+//!
+//! | module | concept |
+//! |---|---|
+//! | [`schema`] | which tables and columns matter to us, and what a switch's schema lacks of them |
+//! | [`database`] | the replica: a switch as [`model::switch::SwitchState`], kept current with every update |
+//! | [`mod@apply`] | the controller's half: carries out a [`model::plan::Plan`] |
+//! | [`mod@publish`] | the switch's half: puts up what the switch is, its ports and its faults |
+//!
+//! The server stores anything of the right type: MAC addresses that are none, keys of 40 bits, two rows for one MAC.
+//! Reading tolerates all of it, and says so in the log; writing is valid because the types of [`model`] are.
+#![deny(missing_docs)]
 
+pub mod apply;
+pub mod database;
+pub mod publish;
+mod rows;
+pub mod schema;
+
+pub use apply::{Failure, StepError, apply};
+pub use database::{Database, PhysicalSwitch};
+pub use publish::{Publication, PublishedPort, publish};
+pub use schema::{Capabilities, NAME};

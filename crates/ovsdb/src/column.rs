@@ -113,6 +113,10 @@ impl<T> Default for Optional<T> {
 impl<T: PartialEq> Set<T> {
     /// Adds up a difference: elements in one of the two sets stay, elements in both go.
     pub fn apply(&mut self, difference: Self) {
+        if self.0.is_empty() {
+            self.0 = difference.0;
+            return;
+        }
         for element in difference.0 {
             match self.0.iter().position(|known| *known == element) {
                 Some(position) => drop(self.0.swap_remove(position)),
@@ -126,6 +130,10 @@ impl<K: PartialEq, V: PartialEq> Map<K, V> {
     /// Adds up a difference: a pair that is known goes, a known key with another value takes that value, an unknown
     /// key comes in.
     pub fn apply(&mut self, difference: Self) {
+        if self.0.is_empty() {
+            self.0 = difference.0;
+            return;
+        }
         for (key, value) in difference.0 {
             match self.0.iter().position(|(known, _)| *known == key) {
                 Some(position) => match self.0.get_mut(position) {

@@ -1,0 +1,538 @@
+//! A switch's database as a [`SwitchState`], kept current with every update.
+//!
+//! Rows refer to each other by uuid, in any order within an update; the state speaks of names and addresses. So an update
+//! first goes into the tables, which only notes what it touched, and [`Replica::settle`] then derives that part of the
+//! state again. One MAC more on top of 100,000 costs one MAC's work, and reading the state costs nothing.
+//!
+//! Where rows compete for one key (a MAC of a logical switch, its `unknown-dst`), the first usable one in uuid order is
+//! the state and the others are surplus. A row is unusable whose tunnels cannot be: see [`LocatorRow::locator`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use model::switch::{
+    Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, Surplus,
+    SwitchState,
+};
+use model::value::{MacAddress, VlanId};
+use ovsdb::{Change, DatabaseSchema, MonitoredTable, Replica, RowError};
+use uuid::Uuid;
+
+use crate::rows::{
+    GlobalRow, LocatorRow, LocatorSetRow, LogicalSwitchRow, ManagerRow, McastMacRow,
+    PhysicalPortRow, PhysicalSwitchRow, Table, Transition, UcastMacRow, change,
+};
+use crate::schema::{Capabilities, MONITORED, table};
+
+/// The replica of one hardware_vtep database.
+#[derive(Debug)]
+pub struct Database {
+    capabilities: Capabilities,
+    pub(crate) globals: Table<GlobalRow>,
+    pub(crate) managers: Table<ManagerRow>,
+    pub(crate) switches: Table<PhysicalSwitchRow>,
+    pub(crate) ports: Table<PhysicalPortRow>,
+    logical_switches: Table<LogicalSwitchRow>,
+    ucast_macs: Table<UcastMacRow>,
+    mcast_macs: Table<McastMacRow>,
+    locators: Table<LocatorRow>,
+    locator_sets: Table<LocatorSetRow>,
+    index: Index,
+    touched: Touched,
+    state: SwitchState,
+}
+
+/// Rows by what they say.
+#[derive(Debug, Default)]
+struct Index {
+    logical_switches: HashMap<LogicalSwitchName, Uuid>,
+    locators: HashMap<Locator, Uuid>,
+    /// By logical switch.
+    macs: HashMap<Uuid, BTreeMap<MacAddress, Rows>>,
+    /// The `unknown-dst` rows by logical switch.
+    floods: HashMap<Uuid, Rows>,
+}
+
+/// The rows that compete for one key, in uuid order; nearly always one.
+#[derive(Debug)]
+enum Rows {
+    One(Uuid),
+    Many(Vec<Uuid>),
+}
+
+impl Rows {
+    fn as_slice(&self) -> &[Uuid] {
+        match self {
+            Self::One(uuid) => std::slice::from_ref(uuid),
+            Self::Many(uuids) => uuids,
+        }
+    }
+
+    fn insert(&mut self, uuid: Uuid) {
+        let mut uuids = self.as_slice().to_vec();
+        if let Err(place) = uuids.binary_search(&uuid) {
+            uuids.insert(place, uuid);
+            *self = Self::Many(uuids);
+        }
+    }
+
+    /// Returns whether none is left.
+    fn remove(&mut self, uuid: Uuid) -> bool {
+        match self {
+            Self::One(only) => *only == uuid,
+            Self::Many(uuids) => {
+                uuids.retain(|other| *other != uuid);
+                match uuids.as_slice() {
+                    [] => true,
+                    [only] => {
+                        *self = Self::One(*only);
+                        false
+                    }
+                    _ => false,
+                }
+            }
+        }
+    }
+}
+
+/// What the updates since the last settling touched. Naming something twice, or what is gone, is harmless.
+#[derive(Debug, Default)]
+struct Touched {
+    /// A locator or a logical switch's name changed under rows that refer to it; that is rare, and everything is derived
+    /// again.
+    everything: bool,
+    /// Names that a logical switch gave up.
+    freed_names: Vec<LogicalSwitchName>,
+    logical_switches: Vec<Uuid>,
+    macs: Vec<(Uuid, MacAddress)>,
+    floods: Vec<Uuid>,
+    /// Physical switches or ports. There are few: all bindings are derived again.
+    ports: bool,
+}
+
+impl Replica for Database {
+    fn tables() -> &'static [MonitoredTable] {
+        MONITORED
+    }
+
+    fn new(schema: &DatabaseSchema) -> Self {
+        Self {
+            capabilities: Capabilities::of(schema),
+            globals: Table::new(),
+            managers: Table::new(),
+            switches: Table::new(),
+            ports: Table::new(),
+            logical_switches: Table::new(),
+            ucast_macs: Table::new(),
+            mcast_macs: Table::new(),
+            locators: Table::new(),
+            locator_sets: Table::new(),
+            index: Index::default(),
+            touched: Touched::default(),
+            state: SwitchState::default(),
+        }
+    }
+
+    fn apply(&mut self, table: &str, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
+        match table {
+            table::UCAST_MACS_REMOTE => self.change_ucast_mac(uuid, update),
+            table::MCAST_MACS_REMOTE => self.change_mcast_mac(uuid, update),
+            table::PHYSICAL_LOCATOR => self.change_locator(uuid, update),
+            // Sets never change, and a row that refers to another one is touched itself.
+            table::PHYSICAL_LOCATOR_SET => change(&mut self.locator_sets, uuid, update).map(drop),
+            table::LOGICAL_SWITCH => self.change_logical_switch(uuid, update),
+            table::PHYSICAL_SWITCH => {
+                self.touched.ports = true;
+                change(&mut self.switches, uuid, update).map(drop)
+            }
+            table::PHYSICAL_PORT => {
+                self.touched.ports = true;
+                change(&mut self.ports, uuid, update).map(drop)
+            }
+            table::GLOBAL => change(&mut self.globals, uuid, update).map(drop),
+            table::MANAGER => change(&mut self.managers, uuid, update).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    fn settle(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        if touched.everything {
+            self.state = SwitchState::default();
+            touched.logical_switches = self.logical_switches.keys().copied().collect();
+            touched.floods = self.index.floods.keys().copied().collect();
+            touched.macs = self
+                .index
+                .macs
+                .iter()
+                .flat_map(|(logical_switch, macs)| {
+                    macs.keys().map(move |mac| (*logical_switch, *mac))
+                })
+                .collect();
+            touched.ports = true;
+        }
+        for name in touched.freed_names {
+            self.state.logical_switches.remove(&name);
+            self.state.surplus.retain(|surplus| {
+                let (Surplus::Flood(of) | Surplus::Mac(of, _)) = surplus;
+                *of != name
+            });
+        }
+        for uuid in touched.logical_switches {
+            self.settle_logical_switch(uuid);
+        }
+        for uuid in touched.floods {
+            self.settle_flood(uuid);
+        }
+        for (uuid, mac) in touched.macs {
+            self.settle_mac(uuid, mac);
+        }
+        if touched.ports {
+            self.settle_ports();
+        }
+    }
+}
+
+/// Taking changes into the tables.
+impl Database {
+    fn change_ucast_mac(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
+        let Transition { before, after } = change(&mut self.ucast_macs, uuid, update)?;
+        let key = |row: UcastMacRow| row.mac.map(|mac| (row.logical_switch, mac));
+        let (before, after) = (before.and_then(key), after.and_then(key));
+        if before != after {
+            if let Some((logical_switch, mac)) = before
+                && let Some(macs) = self.index.macs.get_mut(&logical_switch)
+            {
+                if macs.get_mut(&mac).is_some_and(|rows| rows.remove(uuid)) {
+                    macs.remove(&mac);
+                }
+                if macs.is_empty() {
+                    self.index.macs.remove(&logical_switch);
+                }
+            }
+            if let Some((logical_switch, mac)) = after {
+                let macs = self.index.macs.entry(logical_switch).or_default();
+                macs.entry(mac)
+                    .and_modify(|rows| rows.insert(uuid))
+                    .or_insert(Rows::One(uuid));
+            }
+        }
+        if after.is_none() && before.is_none() {
+            tracing::debug!(%uuid, "a row of Ucast_Macs_Remote has no MAC address");
+        }
+        self.touched.macs.extend(before);
+        self.touched
+            .macs
+            .extend(after.filter(|key| before != Some(*key)));
+        Ok(())
+    }
+
+    fn change_mcast_mac(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
+        let Transition { before, after } = change(&mut self.mcast_macs, uuid, update)?;
+        let key = |row: McastMacRow| row.unknown_dst.then_some(row.logical_switch);
+        let (before, after) = (before.and_then(key), after.and_then(key));
+        if before != after {
+            if let Some(logical_switch) = before
+                && let Some(rows) = self.index.floods.get_mut(&logical_switch)
+                && rows.remove(uuid)
+            {
+                self.index.floods.remove(&logical_switch);
+            }
+            if let Some(logical_switch) = after {
+                let rows = self.index.floods.entry(logical_switch);
+                rows.and_modify(|rows| rows.insert(uuid))
+                    .or_insert(Rows::One(uuid));
+            }
+        }
+        self.touched.floods.extend(before.into_iter().chain(after));
+        Ok(())
+    }
+
+    fn change_locator(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
+        let modified = matches!(update, Change::Modify(_));
+        let Transition { before, after } = change(&mut self.locators, uuid, update)?;
+        let (before, after) = (
+            before.and_then(|row| row.locator()),
+            after.and_then(|row| row.locator()),
+        );
+        if let Some(locator) = before
+            && self.index.locators.get(&locator) == Some(&uuid)
+        {
+            self.index.locators.remove(&locator);
+        }
+        if let Some(locator) = after {
+            self.index.locators.insert(locator, uuid);
+        }
+        // A new locator is referred to by new rows, and one that goes by none.
+        self.touched.everything |= modified && before != after;
+        Ok(())
+    }
+
+    fn change_logical_switch(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
+        let Transition { before, after } = change(&mut self.logical_switches, uuid, update)?;
+        let (before, after) = (before.map(|row| row.name), after.map(|row| row.name));
+        self.touched.logical_switches.push(uuid);
+        if before == after {
+            return Ok(());
+        }
+        self.touched.everything |= before.is_some() && after.is_some();
+        if let Some(name) = before {
+            if self.index.logical_switches.get(&name) == Some(&uuid) {
+                self.index.logical_switches.remove(&name);
+            }
+            self.touched.freed_names.push(name);
+            // Bindings go with it, but their ports say so themselves.
+        }
+        if let Some(name) = after {
+            self.index.logical_switches.insert(name, uuid);
+        }
+        Ok(())
+    }
+}
+
+/// Deriving the state.
+impl Database {
+    fn settle_logical_switch(&mut self, uuid: Uuid) {
+        if let Some(row) = self.logical_switches.get(&uuid) {
+            let held = self
+                .state
+                .logical_switches
+                .entry(row.name.clone())
+                .or_default();
+            held.owned = row.is_marked();
+            held.tunnel_key = row.vni();
+        }
+    }
+
+    fn settle_mac(&mut self, logical_switch: Uuid, mac: MacAddress) {
+        let Some(row) = self.logical_switches.get(&logical_switch) else {
+            return;
+        };
+        let rows = self.mac_rows(logical_switch, mac);
+        let first = rows.iter().find_map(|uuid| self.remote_mac(*uuid));
+        let surplus = rows.len() > usize::from(first.is_some());
+        let held = self
+            .state
+            .logical_switches
+            .entry(row.name.clone())
+            .or_default();
+        match first {
+            Some(remote) => held.macs.insert(mac, remote),
+            None => held.macs.remove(&mac),
+        };
+        let key = Surplus::Mac(row.name.clone(), mac);
+        match surplus {
+            true => self.state.surplus.insert(key),
+            false => self.state.surplus.remove(&key),
+        };
+    }
+
+    fn settle_flood(&mut self, logical_switch: Uuid) {
+        let Some(row) = self.logical_switches.get(&logical_switch) else {
+            return;
+        };
+        let rows = self.flood_rows(logical_switch);
+        let first = rows
+            .iter()
+            .map(|uuid| self.flood_list(*uuid))
+            .find(|list| !list.is_empty());
+        let surplus = rows.len() > usize::from(first.is_some());
+        let held: &mut LogicalSwitch = self
+            .state
+            .logical_switches
+            .entry(row.name.clone())
+            .or_default();
+        held.flood = first.unwrap_or_default();
+        let key = Surplus::Flood(row.name.clone());
+        match surplus {
+            true => self.state.surplus.insert(key),
+            false => self.state.surplus.remove(&key),
+        };
+    }
+
+    fn settle_ports(&mut self) {
+        let mut ports = BTreeSet::new();
+        let mut bindings = BTreeMap::new();
+        for switch in self.switches.values() {
+            for (_, row) in self.ports_of(switch) {
+                let port = PhysicalPort {
+                    switch: Arc::clone(&switch.name),
+                    name: Arc::clone(&row.name),
+                };
+                for (vlan, logical_switch) in &row.vlan_bindings.0 {
+                    // VLAN 4095 is in the schema, but in no frame.
+                    let vlan = u16::try_from(*vlan).ok().and_then(VlanId::new);
+                    let bound = self.logical_switches.get(logical_switch);
+                    if let (Some(vlan), Some(bound)) = (vlan, bound) {
+                        let port = port.clone();
+                        bindings
+                            .entry(PortVlan { port, vlan })
+                            .or_insert_with(|| bound.name.clone());
+                    }
+                }
+                ports.insert(port);
+            }
+        }
+        self.state.ports = ports;
+        self.state.bindings = bindings;
+    }
+
+    fn remote_mac(&self, uuid: Uuid) -> Option<RemoteMac> {
+        let row = self.ucast_macs.get(&uuid)?;
+        let locator = self.locators.get(&row.locator)?.locator()?;
+        Some(RemoteMac {
+            locator,
+            ip: row.ip,
+        })
+    }
+
+    fn flood_list(&self, uuid: Uuid) -> BTreeSet<Locator> {
+        self.mcast_macs
+            .get(&uuid)
+            .and_then(|row| self.locator_sets.get(&row.locator_set))
+            .into_iter()
+            .flat_map(|set| &set.locators.0)
+            .filter_map(|uuid| self.locators.get(uuid)?.locator())
+            .collect()
+    }
+}
+
+/// What a physical switch says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PhysicalSwitch {
+    /// `Physical_Switch.name`.
+    pub name: Arc<str>,
+    /// `Physical_Switch.description`.
+    pub description: String,
+    /// `Physical_Switch.tunnel_ips`, as written there.
+    pub tunnel_ips: BTreeSet<String>,
+    /// `Physical_Switch.switch_fault_status`.
+    pub faults: BTreeSet<String>,
+    /// Its ports by name, each with its `port_fault_status`.
+    pub ports: BTreeMap<Arc<str>, BTreeSet<String>>,
+}
+
+/// Views.
+impl Database {
+    /// What the database holds, in the planner's terms.
+    pub fn state(&self) -> &SwitchState {
+        &self.state
+    }
+
+    /// What the switch's schema has.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    /// The names of the physical switches, in no order.
+    pub fn switch_names(&self) -> impl Iterator<Item = Arc<str>> {
+        self.switches.values().map(|row| Arc::clone(&row.name))
+    }
+
+    /// The physical switches by name.
+    pub fn physical_switches(&self) -> BTreeMap<Arc<str>, PhysicalSwitch> {
+        let sorted = |texts: &[String]| texts.iter().cloned().collect();
+        self.switches
+            .values()
+            .map(|row| {
+                let ports = self.ports_of(row).map(|(_, port)| {
+                    let faults: BTreeSet<String> = sorted(&port.faults.0);
+                    (Arc::clone(&port.name), faults)
+                });
+                let switch = PhysicalSwitch {
+                    name: Arc::clone(&row.name),
+                    description: row.description.clone(),
+                    tunnel_ips: sorted(&row.tunnel_ips.0),
+                    faults: sorted(&row.faults.0),
+                    ports: ports.collect(),
+                };
+                (Arc::clone(&row.name), switch)
+            })
+            .collect()
+    }
+
+    /// What the physical switches complain about, in words, by name. A transaction that succeeded is only stored: whether
+    /// the switch could do it is told here.
+    pub fn faults(&self) -> BTreeMap<Arc<str>, String> {
+        let words = |switch: &PhysicalSwitch| {
+            let of_ports = switch.ports.iter().flat_map(|(port, faults)| {
+                faults
+                    .iter()
+                    .map(move |fault| format!("{fault} on port {port}"))
+            });
+            let all: Vec<String> = switch.faults.iter().cloned().chain(of_ports).collect();
+            all.join(", ")
+        };
+        self.physical_switches()
+            .into_values()
+            .map(|switch| (Arc::clone(&switch.name), words(&switch)))
+            .filter(|(_, words)| !words.is_empty())
+            .collect()
+    }
+
+    /// The ports of a switch in uuid order, because the first of two with the same name is the one that counts.
+    pub(crate) fn ports_of<'a>(
+        &'a self,
+        switch: &'a PhysicalSwitchRow,
+    ) -> impl Iterator<Item = (Uuid, &'a PhysicalPortRow)> {
+        let mut uuids = switch.ports.0.clone();
+        uuids.sort_unstable();
+        uuids
+            .into_iter()
+            .filter_map(|uuid| Some((uuid, self.ports.get(&uuid)?)))
+    }
+}
+
+/// Finding rows to write to.
+impl Database {
+    pub(crate) fn logical_switch_row(&self, name: &LogicalSwitchName) -> Option<Uuid> {
+        self.index.logical_switches.get(name).copied()
+    }
+
+    pub(crate) fn locator_row(&self, locator: Locator) -> Option<Uuid> {
+        self.index.locators.get(&locator).copied()
+    }
+
+    pub(crate) fn port_row(&self, port: &PhysicalPort) -> Option<Uuid> {
+        let switch = self
+            .switches
+            .values()
+            .find(|switch| switch.name == port.switch)?;
+        self.ports_of(switch)
+            .find(|(_, row)| row.name == port.name)
+            .map(|(uuid, _)| uuid)
+    }
+
+    /// All rows for a MAC of a logical switch.
+    pub(crate) fn mac_rows(&self, logical_switch: Uuid, mac: MacAddress) -> &[Uuid] {
+        self.index
+            .macs
+            .get(&logical_switch)
+            .and_then(|macs| macs.get(&mac))
+            .map_or(&[], Rows::as_slice)
+    }
+
+    /// The one of them that is the state.
+    pub(crate) fn first_mac_row(&self, logical_switch: Uuid, mac: MacAddress) -> Option<Uuid> {
+        let rows = self.mac_rows(logical_switch, mac);
+        rows.iter()
+            .copied()
+            .find(|uuid| self.remote_mac(*uuid).is_some())
+    }
+
+    /// All `unknown-dst` rows of a logical switch.
+    pub(crate) fn flood_rows(&self, logical_switch: Uuid) -> &[Uuid] {
+        self.index
+            .floods
+            .get(&logical_switch)
+            .map_or(&[], Rows::as_slice)
+    }
+
+    /// The one of them that is the state.
+    pub(crate) fn first_flood_row(&self, logical_switch: Uuid) -> Option<Uuid> {
+        let rows = self.flood_rows(logical_switch);
+        rows.iter()
+            .copied()
+            .find(|uuid| !self.flood_list(*uuid).is_empty())
+    }
+}

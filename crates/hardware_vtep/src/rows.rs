@@ -1,0 +1,360 @@
+//! Rows of the monitored tables, as they are kept, and their columns, as they come.
+//!
+//! Every row type is built by [`TableRow::patch`] from its default: a new row is its difference from an empty one, so
+//! one function serves both.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use model::switch::{Locator, LogicalSwitchName};
+use model::value::{MacAddress, Vni};
+use ovsdb::column::{Map, Optional, Reference, Set};
+use ovsdb::{Change, RowError};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::schema::{MARK, UNKNOWN_DST, VXLAN};
+
+/// A row of one table.
+pub(crate) trait TableRow: Default {
+    /// Some of its columns.
+    type Columns: DeserializeOwned;
+
+    /// Takes over the columns that are given.
+    fn patch(&mut self, columns: Self::Columns);
+}
+
+/// The rows of one table by uuid.
+pub(crate) type Table<R> = HashMap<Uuid, R>;
+
+/// What a change did to a row: how it was before, how it is now.
+pub(crate) struct Transition<R> {
+    pub(crate) before: Option<R>,
+    pub(crate) after: Option<R>,
+}
+
+/// Takes a change into a table.
+pub(crate) fn change<R: TableRow + Clone>(
+    table: &mut Table<R>,
+    uuid: Uuid,
+    change: Change<'_>,
+) -> Result<Transition<R>, RowError> {
+    let (before, mut row, text) = match change {
+        Change::Delete => {
+            return Ok(Transition {
+                before: table.remove(&uuid),
+                after: None,
+            });
+        }
+        Change::Put(text) => (table.remove(&uuid), R::default(), text),
+        Change::Modify(text) => {
+            let before = table
+                .get(&uuid)
+                .cloned()
+                .ok_or_else(|| RowError::new("a row that was never shown is modified"))?;
+            (Some(before.clone()), before, text)
+        }
+    };
+    row.patch(serde_json::from_str(text.get())?);
+    table.insert(uuid, row.clone());
+    Ok(Transition {
+        before,
+        after: Some(row),
+    })
+}
+
+/// Takes over a column if it is given.
+fn put<T>(place: &mut T, column: Option<T>) {
+    if let Some(column) = column {
+        *place = column;
+    }
+}
+
+/// `Global`, of which there is at most one row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct GlobalRow {
+    pub(crate) managers: Set<Uuid>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct GlobalColumns {
+    #[serde(default)]
+    managers: Set<Uuid>,
+}
+
+impl TableRow for GlobalRow {
+    type Columns = GlobalColumns;
+
+    fn patch(&mut self, columns: GlobalColumns) {
+        self.managers.apply(columns.managers);
+    }
+}
+
+/// `Manager`
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ManagerRow {
+    pub(crate) target: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ManagerColumns {
+    target: Option<String>,
+}
+
+impl TableRow for ManagerRow {
+    type Columns = ManagerColumns;
+
+    fn patch(&mut self, columns: ManagerColumns) {
+        put(&mut self.target, columns.target);
+    }
+}
+
+/// `Physical_Switch`
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PhysicalSwitchRow {
+    pub(crate) name: Arc<str>,
+    pub(crate) description: String,
+    pub(crate) ports: Set<Uuid>,
+    pub(crate) tunnel_ips: Set<String>,
+    pub(crate) faults: Set<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct PhysicalSwitchColumns {
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    ports: Set<Uuid>,
+    #[serde(default)]
+    tunnel_ips: Set<String>,
+    #[serde(default)]
+    switch_fault_status: Set<String>,
+}
+
+impl TableRow for PhysicalSwitchRow {
+    type Columns = PhysicalSwitchColumns;
+
+    fn patch(&mut self, columns: PhysicalSwitchColumns) {
+        put(&mut self.name, columns.name.map(Into::into));
+        put(&mut self.description, columns.description);
+        self.ports.apply(columns.ports);
+        self.tunnel_ips.apply(columns.tunnel_ips);
+        self.faults.apply(columns.switch_fault_status);
+    }
+}
+
+/// `Physical_Port`
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PhysicalPortRow {
+    pub(crate) name: Arc<str>,
+    pub(crate) description: String,
+    /// VLAN to logical switch.
+    pub(crate) vlan_bindings: Map<i64, Uuid>,
+    pub(crate) faults: Set<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct PhysicalPortColumns {
+    name: Option<String>,
+    description: Option<String>,
+    #[serde(default)]
+    vlan_bindings: Map<i64, Uuid>,
+    #[serde(default)]
+    port_fault_status: Set<String>,
+}
+
+impl TableRow for PhysicalPortRow {
+    type Columns = PhysicalPortColumns;
+
+    fn patch(&mut self, columns: PhysicalPortColumns) {
+        put(&mut self.name, columns.name.map(Into::into));
+        put(&mut self.description, columns.description);
+        self.vlan_bindings.apply(columns.vlan_bindings);
+        self.faults.apply(columns.port_fault_status);
+    }
+}
+
+/// `Logical_Switch`
+#[derive(Clone, Debug)]
+pub(crate) struct LogicalSwitchRow {
+    pub(crate) name: LogicalSwitchName,
+    pub(crate) description: String,
+    pub(crate) tunnel_key: Option<i64>,
+    pub(crate) other_config: Map<String, String>,
+}
+
+impl Default for LogicalSwitchRow {
+    fn default() -> Self {
+        Self {
+            name: LogicalSwitchName::new(""),
+            description: String::new(),
+            tunnel_key: None,
+            other_config: Map::default(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct LogicalSwitchColumns {
+    name: Option<String>,
+    description: Option<String>,
+    tunnel_key: Option<Optional<i64>>,
+    #[serde(default)]
+    other_config: Map<String, String>,
+}
+
+impl TableRow for LogicalSwitchRow {
+    type Columns = LogicalSwitchColumns;
+
+    fn patch(&mut self, columns: LogicalSwitchColumns) {
+        put(&mut self.name, columns.name.map(LogicalSwitchName::new));
+        put(&mut self.description, columns.description);
+        put(&mut self.tunnel_key, columns.tunnel_key.map(|key| key.0));
+        self.other_config.apply(columns.other_config);
+    }
+}
+
+impl LogicalSwitchRow {
+    /// Whether the row carries our mark.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.other_config.get(MARK).is_some() || self.description == MARK
+    }
+
+    /// The key, unless VXLAN has no such key.
+    pub(crate) fn vni(&self) -> Option<Vni> {
+        self.tunnel_key.and_then(vni)
+    }
+}
+
+/// `Ucast_Macs_Remote`. There can be 100,000 of them: 57 bytes each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UcastMacRow {
+    /// `None` where the text is no MAC address.
+    pub(crate) mac: Option<MacAddress>,
+    pub(crate) logical_switch: Uuid,
+    pub(crate) locator: Uuid,
+    /// `None` where the text is empty or no IP address.
+    pub(crate) ip: Option<IpAddr>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct UcastMacColumns {
+    #[serde(rename = "MAC")]
+    mac: Option<String>,
+    logical_switch: Option<Reference>,
+    locator: Option<Reference>,
+    ipaddr: Option<String>,
+}
+
+impl TableRow for UcastMacRow {
+    type Columns = UcastMacColumns;
+
+    fn patch(&mut self, columns: UcastMacColumns) {
+        put(&mut self.mac, columns.mac.map(|text| text.parse().ok()));
+        put(
+            &mut self.logical_switch,
+            columns.logical_switch.map(|row| row.0),
+        );
+        put(&mut self.locator, columns.locator.map(|row| row.0));
+        put(&mut self.ip, columns.ipaddr.map(|text| text.parse().ok()));
+    }
+}
+
+/// `Mcast_Macs_Remote`
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct McastMacRow {
+    /// Whether this is the row for unknown destinations; rows for single groups are none of our business.
+    pub(crate) unknown_dst: bool,
+    pub(crate) logical_switch: Uuid,
+    pub(crate) locator_set: Uuid,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct McastMacColumns {
+    #[serde(rename = "MAC")]
+    mac: Option<String>,
+    logical_switch: Option<Reference>,
+    locator_set: Option<Reference>,
+}
+
+impl TableRow for McastMacRow {
+    type Columns = McastMacColumns;
+
+    fn patch(&mut self, columns: McastMacColumns) {
+        put(
+            &mut self.unknown_dst,
+            columns.mac.map(|text| text == UNKNOWN_DST),
+        );
+        put(
+            &mut self.logical_switch,
+            columns.logical_switch.map(|row| row.0),
+        );
+        put(&mut self.locator_set, columns.locator_set.map(|row| row.0));
+    }
+}
+
+/// `Physical_Locator`
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct LocatorRow {
+    vxlan: bool,
+    ip: Option<Ipv4Addr>,
+    tunnel_key: Option<i64>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct LocatorColumns {
+    encapsulation_type: Option<String>,
+    dst_ip: Option<String>,
+    tunnel_key: Option<Optional<i64>>,
+}
+
+impl TableRow for LocatorRow {
+    type Columns = LocatorColumns;
+
+    fn patch(&mut self, columns: LocatorColumns) {
+        put(
+            &mut self.vxlan,
+            columns.encapsulation_type.map(|text| text == VXLAN),
+        );
+        put(&mut self.ip, columns.dst_ip.map(|text| text.parse().ok()));
+        put(&mut self.tunnel_key, columns.tunnel_key.map(|key| key.0));
+    }
+}
+
+impl LocatorRow {
+    /// The locator, unless the row describes a tunnel that cannot be: a wrong address, a key wider than 24 bits.
+    pub(crate) fn locator(&self) -> Option<Locator> {
+        let tunnel_key = match self.tunnel_key {
+            None => None,
+            Some(key) => Some(vni(key)?),
+        };
+        let ip = self.ip.filter(|_| self.vxlan)?;
+        Some(Locator { ip, tunnel_key })
+    }
+}
+
+/// `Physical_Locator_Set`
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LocatorSetRow {
+    pub(crate) locators: Set<Uuid>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct LocatorSetColumns {
+    #[serde(default)]
+    locators: Set<Uuid>,
+}
+
+impl TableRow for LocatorSetRow {
+    type Columns = LocatorSetColumns;
+
+    fn patch(&mut self, columns: LocatorSetColumns) {
+        self.locators.apply(columns.locators);
+    }
+}
+
+fn vni(key: i64) -> Option<Vni> {
+    u32::try_from(key).ok().and_then(Vni::new)
+}

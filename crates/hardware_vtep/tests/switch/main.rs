@@ -1,0 +1,10 @@
+//! Both halves, against a real ovsdb-server.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail the test"
+)]
+
+mod apply;
+mod fixture;
+mod publish;
