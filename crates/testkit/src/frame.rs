@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 pub const ARP: u16 = 0x0806;
 /// EtherType of IPv4.
 pub const IPV4: u16 = 0x0800;
+/// Protocol number of ICMP in an IPv4 header.
+const ICMP: u8 = 1;
 /// Protocol number of UDP in an IPv4 header.
 const UDP: u8 = 17;
 /// RFC 7348 section 5: the UDP port IANA gave VXLAN.
@@ -71,6 +73,13 @@ impl Ethernet {
     #[must_use]
     pub fn is_arp(&self) -> bool {
         self.ethertype == ARP
+    }
+
+    /// What two neighbours say to each other about the underlay itself: ARP, and ICMP such as "port unreachable" from a
+    /// gateway that has no tunnel yet.
+    #[must_use]
+    pub fn is_underlay_control(&self) -> bool {
+        self.is_arp() || (self.ethertype == IPV4 && self.payload.get(9) == Some(&ICMP))
     }
 
     /// The VXLAN packet in it, if that is what it is: IPv4, not a later fragment, UDP to port 4789, flag I set.
