@@ -1,0 +1,349 @@
+//! Carries out a plan: netlink messages in batches, nft transactions, and the settings only /proc has.
+//!
+//! A refused step does not stop the others: what depends on it is left out, the rest is done, and every refusal is
+//! reported. What was done is entered into the known state; what was refused makes that part of it uncertain.
+
+use std::collections::{BTreeSet, HashSet};
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::desired::NodeConfig;
+use super::events::Events;
+use super::message;
+use super::name::InterfaceName;
+use super::netlink::{BATCH, Netlink, Request};
+use super::nft;
+use super::observe::{self, Indexes};
+use super::plan::Plan;
+use super::state::{Filter, KernelState};
+use super::step::Step;
+use super::sysctl;
+
+/// Devices deleted by one message. The kernel serves nobody else meanwhile, at some 9 ms each.
+const DOOMED_AT_ONCE: usize = 64;
+
+/// A step the kernel refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The step.
+    pub step: Step,
+    /// The kernel's words.
+    pub error: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.step, self.error)
+    }
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) failures: Vec<Failure>,
+    /// Steps not tried because one they depend on failed, or because we were asked to stop.
+    pub(crate) left_out: usize,
+}
+
+/// The edge to the kernel, while it carries out one plan.
+pub(crate) struct Applier<'a> {
+    pub(crate) netlink: &'a mut Netlink,
+    pub(crate) events: &'a mut Events,
+    pub(crate) state: &'a mut KernelState,
+    pub(crate) indexes: &'a mut Indexes,
+    pub(crate) config: &'a NodeConfig,
+    /// Set from outside: finish the batch at hand and leave it at that.
+    pub(crate) stop: &'a AtomicBool,
+    /// Changes made by other means than netlink so far.
+    pub(crate) other_writes: &'a mut u64,
+}
+
+/// Requests waiting to be sent, and the steps they carry out.
+#[derive(Default)]
+struct Pending<'p> {
+    requests: Vec<Request>,
+    /// A request's step; several requests may share one.
+    steps: Vec<&'p Step>,
+    creates: HashSet<InterfaceName>,
+}
+
+/// The steps done and not done so far.
+#[derive(Default)]
+struct Progress {
+    outcome: Outcome,
+    /// Interfaces that are not what later steps take them to be.
+    broken: BTreeSet<InterfaceName>,
+}
+
+impl Progress {
+    fn fail(&mut self, step: &Step, error: &impl ToString) {
+        if let (Some(name), true) = (step.interface(), step.others_depend_on_it()) {
+            self.broken.insert(name);
+        }
+        self.outcome.failures.push(Failure {
+            step: step.clone(),
+            error: error.to_string(),
+        });
+    }
+
+    fn is_hopeless(&self, step: &Step) -> bool {
+        let broken = |name: InterfaceName| self.broken.contains(&name);
+        match step {
+            Step::Attach { interface, bridge } => broken(*interface) || broken(*bridge),
+            step => step.interface().is_some_and(broken),
+        }
+    }
+}
+
+impl Step {
+    fn others_depend_on_it(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateBridge(..) | Self::CreateVxlan(..) | Self::Attach { .. }
+        )
+    }
+}
+
+impl Applier<'_> {
+    /// Carries out a plan. An error means that the kernel can't be talked to at all.
+    pub(crate) fn carry_out(mut self, plan: &Plan) -> io::Result<Outcome> {
+        let mut progress = Progress::default();
+        let mut pending = Pending::default();
+        let mut rest = plan.steps.as_slice();
+        while let Some((step, after)) = rest.split_first() {
+            if self.stop.load(Ordering::Relaxed) {
+                progress.outcome.left_out += rest.len();
+                break;
+            }
+            if matches!(step, Step::DeleteDevice(_)) {
+                self.flush(&mut pending, &mut progress)?;
+                rest = self.delete(rest, &mut progress)?;
+                continue;
+            }
+            rest = after;
+            if progress.is_hopeless(step) {
+                progress.outcome.left_out += 1;
+                continue;
+            }
+            self.one(step, &mut pending, &mut progress)?;
+            if pending.requests.len() >= BATCH {
+                self.flush(&mut pending, &mut progress)?;
+            }
+        }
+        self.flush(&mut pending, &mut progress)?;
+        Ok(progress.outcome)
+    }
+
+    fn one<'p>(
+        &mut self,
+        step: &'p Step,
+        pending: &mut Pending<'p>,
+        progress: &mut Progress,
+    ) -> io::Result<()> {
+        let (tunnel_ip, wan_ip) = (self.config.tunnel_ip, self.config.wan_ip);
+        let filter = |filter: &Filter| nft::replacement(filter, tunnel_ip, wan_ip);
+        match step {
+            Step::BypassBridgeNetfilter => {
+                let done = sysctl::bypass_bridge_netfilter();
+                return self.other(step, done, progress);
+            }
+            Step::ReplaceFilter(wanted) => {
+                let done = nft::run(&filter(wanted));
+                return self.other(step, done, progress);
+            }
+            Step::ChangeFilter { add, remove } => {
+                let done = nft::run(&nft::change(add, remove));
+                return self.other(step, done, progress);
+            }
+            Step::RemoveFilter => {
+                self.flush(pending, progress)?;
+                let done = nft::run(&nft::removal());
+                return self.other(step, done, progress);
+            }
+            Step::CreateBridge(name, shape) => {
+                pending.push(step, message::create_bridge(*name, shape));
+                pending.push(step, message::set_alias(*name, &shape.link));
+                pending.creates.insert(*name);
+                return Ok(());
+            }
+            Step::CreateVxlan(name, shape) => {
+                pending.push(step, message::create_vxlan(*name, shape));
+                pending.push(step, message::set_alias(*name, &shape.link));
+                pending.creates.insert(*name);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(name) = step.interface() else {
+            return Ok(());
+        };
+        let Some(index) = self.index(name, pending, progress)? else {
+            if progress.is_hopeless(step) {
+                progress.outcome.left_out += 1;
+            } else {
+                progress.fail(step, &"no such interface");
+            }
+            return Ok(());
+        };
+        match step {
+            Step::Attach { bridge, .. } => match self.index(*bridge, pending, progress)? {
+                Some(bridge) => pending.push(step, message::attach(index, Some(bridge))),
+                None => progress.fail(step, &"no such bridge"),
+            },
+            Step::SetHostSide(name, host) => {
+                let done = sysctl::set_host_side(*name, *host);
+                self.other(step, done, progress)?;
+                if host.ipv6 {
+                    pending.push(step, message::set_link_local(index, host.link_local));
+                }
+            }
+            Step::ChangeBridge { was, shape, .. } => {
+                pending.push_all(step, message::change_bridge(index, was, shape));
+            }
+            Step::ChangeVxlan { was, shape, .. } => {
+                pending.push_all(step, message::change_vxlan(index, was, shape));
+            }
+            step => pending.push_all(step, self.simple(step, index)),
+        }
+        Ok(())
+    }
+
+    /// Steps that are one message about one device whose number is known.
+    fn simple(&self, step: &Step, index: u32) -> Option<Request> {
+        let vni = |name| self.state.vxlans.get(name).map_or(0, |v| v.identity.vni);
+        Some(match step {
+            Step::Detach { .. } => message::attach(index, None),
+            Step::SetPortFlags(_, flags) => message::set_port_flags(index, *flags),
+            Step::BringUp(_) => message::bring_up(index),
+            Step::PutStation {
+                mac,
+                destination,
+                pin,
+                ..
+            } => message::put_station(index, *mac, *destination, *pin),
+            Step::RemoveStation {
+                mac, forget, unpin, ..
+            } => message::remove_station(index, *mac, *forget, *unpin),
+            Step::AddFlood(name, to) => message::add_flood(index, *to, vni(name)),
+            Step::RemoveFlood(name, to) => message::remove_flood(index, *to, vni(name)),
+            Step::PutNeighbour { ip, mac, .. } => message::put_neighbour(index, *ip, *mac),
+            Step::RemoveNeighbour { ip, .. } => message::remove_neighbour(index, *ip),
+            _ => return None,
+        })
+    }
+
+    fn other(
+        &mut self,
+        step: &Step,
+        done: io::Result<()>,
+        progress: &mut Progress,
+    ) -> io::Result<()> {
+        *self.other_writes += 1;
+        match done {
+            Ok(()) => self.state.apply(step),
+            Err(error) => progress.fail(step, &error),
+        }
+        Ok(())
+    }
+
+    fn index<'p>(
+        &mut self,
+        name: InterfaceName,
+        pending: &mut Pending<'p>,
+        progress: &mut Progress,
+    ) -> io::Result<Option<u32>> {
+        if let Some(index) = self.indexes.index(name) {
+            return Ok(Some(index));
+        }
+        if pending.creates.contains(&name) {
+            self.flush(pending, progress)?;
+        }
+        if progress.broken.contains(&name) {
+            return Ok(None);
+        }
+        let index = observe::index(self.netlink, name)?;
+        if let Some(index) = index {
+            self.indexes.insert(name, index);
+        }
+        Ok(index)
+    }
+
+    fn flush(&mut self, pending: &mut Pending<'_>, progress: &mut Progress) -> io::Result<()> {
+        let Pending {
+            requests, steps, ..
+        } = std::mem::take(pending);
+        let refused = self.netlink.write(requests)?;
+        let mut refused = refused.into_iter().peekable();
+        let mut failed: Option<&Step> = None;
+        for (place, step) in steps.into_iter().enumerate() {
+            let again = failed.is_some_and(|failed| std::ptr::eq(failed, step));
+            match refused.next_if(|(refused, _)| *refused == place) {
+                // The first word is the one that matters: what follows it fails for want of what it refused.
+                Some(_) if again => {}
+                Some((_, error)) => {
+                    progress.fail(step, &error);
+                    failed = Some(step);
+                }
+                None if again => {}
+                None => self.state.apply(step),
+            }
+        }
+        // Read along, or the kernel drops notifications of a long plan and we must look at everything again.
+        self.events.take_in()
+    }
+
+    /// Deletes the devices at the head of `steps`, many by one message; returns the steps behind them.
+    fn delete<'p>(&mut self, steps: &'p [Step], progress: &mut Progress) -> io::Result<&'p [Step]> {
+        let count = steps
+            .iter()
+            .take(DOOMED_AT_ONCE)
+            .take_while(|step| matches!(step, Step::DeleteDevice(_)))
+            .count();
+        let (deletions, rest) = steps.split_at_checked(count).unwrap_or((steps, &[]));
+        let mut doomed = Vec::new();
+        for step in deletions {
+            // What is gone already needs no deletion.
+            if let Some(name) = step.interface() {
+                match self.indexes.index(name) {
+                    Some(index) => doomed.push((step, index)),
+                    None => self.state.apply(step),
+                }
+            }
+        }
+        let requests = match doomed.as_slice() {
+            [(_, index)] => vec![message::delete(*index)],
+            doomed => {
+                let mark = doomed.iter().map(|(_, index)| message::doom(*index));
+                mark.chain([message::delete_doomed()]).collect()
+            }
+        };
+        let refused = self.netlink.write(requests)?;
+        let total = refused.last().map(|(_, error)| error);
+        for (step, _) in doomed {
+            match total {
+                Some(error) => progress.fail(step, error),
+                None => {
+                    self.state.apply(step);
+                    if let Some(name) = step.interface() {
+                        self.indexes.remove(name);
+                    }
+                }
+            }
+        }
+        self.events.take_in()?;
+        Ok(rest)
+    }
+}
+
+impl<'p> Pending<'p> {
+    fn push(&mut self, step: &'p Step, request: Request) {
+        self.requests.push(request);
+        self.steps.push(step);
+    }
+
+    fn push_all(&mut self, step: &'p Step, requests: impl IntoIterator<Item = Request>) {
+        for request in requests {
+            self.push(step, request);
+        }
+    }
+}

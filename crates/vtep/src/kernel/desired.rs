@@ -1,0 +1,413 @@
+//! What the kernel should hold for what the database says: a pure function.
+//!
+//! - A logical switch is realised when one of our ports is bound to it, as on hardware switches.
+//! - Frames are never relayed between two inside tunnels (they share one device, which does not send back what it
+//!   received) nor between two WAN tunnels (same device, or isolated ports); always between inside, WAN and ports.
+//! - Stations named by a row stay where the row says: pinned on the bridge, whoever else sends with their address. On the
+//!   inside, stations without a row are learnt from their frames, by the bridge (which port) and by the VXLAN device
+//!   (which host), so that answers to them go to one host instead of all. What the device learns can't overrule a row:
+//!   its static entries win, and which port a pinned address is on is the bridge's to say. On the WAN nothing is
+//!   learnt: what is there is the administrator's to declare.
+//! - The bridge answers ARP and neighbour solicitations for stations whose row has an address, and then keeps such
+//!   requests off the WAN.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, SwitchState};
+use model::value::{MacAddress, VlanId, Vni, is_tunnel_endpoint};
+
+use super::name::{InterfaceName, bridge_address};
+use super::nft;
+use super::state::{
+    ALIAS, Bridge, BridgePort, BridgeSettings, Destination, Filter, GROUP, HostSide, Interface,
+    KernelState, Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
+};
+
+/// The UDP port VXLAN frames are sent to on either side (RFC 7348 section 5).
+pub const VXLAN_PORT: u16 = 4789;
+
+/// The UDP port our WAN devices listen on. Frames from declared remote gateways are steered to it by the filter, so a WAN
+/// key may equal an inside key: the kernel tells devices apart by key and port alone.
+pub const WAN_LISTEN_PORT: u16 = 14789;
+
+/// IFALIASZ without the terminating zero.
+const LONGEST_ALIAS: usize = 255;
+
+/// What is given to the switch at start and does not come from the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// `Physical_Switch.name`.
+    pub switch: Arc<str>,
+    /// Our address towards inside hosts.
+    pub tunnel_ip: Ipv4Addr,
+    /// Our address towards remote gateways; may be the same.
+    pub wan_ip: Ipv4Addr,
+    /// Physical ports by `Physical_Port.name`; `None` leads nowhere.
+    pub ports: BTreeMap<Arc<str>, Option<InterfaceName>>,
+    /// MTU of the devices we make. Longer frames are answered with "fragmentation needed" or sent in outer fragments by
+    /// the VXLAN devices; a bridge would drop them in silence, so this is the largest MTU of any tenant network.
+    pub mtu: u32,
+    /// Whether this kernel has IPv6.
+    pub ipv6: bool,
+}
+
+/// What the kernel should hold, and what of the database it can't.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// What the kernel should hold.
+    pub state: KernelState,
+    /// What can't be had, each with its reason.
+    pub refusals: BTreeSet<Refusal>,
+}
+
+/// A part of the database that this switch can't realise.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// A binding.
+    Binding {
+        /// `Physical_Port.name`.
+        port: Arc<str>,
+        /// The VLAN.
+        vlan: VlanId,
+    },
+    /// A logical switch has tunnels to inside hosts but no key for them.
+    NoTunnelKey(LogicalSwitchName),
+    /// A locator names this switch itself or no host at all.
+    NotAPeer(LogicalSwitchName, Ipv4Addr),
+    /// A row names a group or the all-zero address instead of a station's.
+    NotAStation(LogicalSwitchName, MacAddress),
+    /// Two logical switches whose device names collide; the one named is left out.
+    NameCollision(LogicalSwitchName),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Binding { port, vlan } => {
+                write!(
+                    f,
+                    "port {port} vlan {vlan}: only untagged bindings (vlan 0) are supported"
+                )
+            }
+            Self::NoTunnelKey(name) => {
+                write!(f, "logical switch {name}: inside hosts but no tunnel_key")
+            }
+            Self::NotAPeer(name, ip) => {
+                write!(
+                    f,
+                    "logical switch {name}: {ip} can't be the far end of a tunnel"
+                )
+            }
+            Self::NotAStation(name, mac) => {
+                write!(f, "logical switch {name}: {mac} is no station's address")
+            }
+            Self::NameCollision(name) => {
+                write!(
+                    f,
+                    "logical switch {name}: its device name is taken by another one"
+                )
+            }
+        }
+    }
+}
+
+/// What the kernel should hold when the database holds `switch`.
+pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
+    let mut desired = Desired::default();
+    for (port_vlan, name) in &switch.bindings {
+        if port_vlan.port.switch != config.switch {
+            continue;
+        }
+        let Some(logical_switch) = switch.logical_switches.get(name) else {
+            continue;
+        };
+        let interface = config.ports.get(&port_vlan.port.name).copied().flatten();
+        if interface.is_some() && port_vlan.vlan != VlanId::UNTAGGED {
+            desired.refusals.insert(Refusal::Binding {
+                port: port_vlan.port.name.clone(),
+                vlan: port_vlan.vlan,
+            });
+            continue;
+        }
+        let bridge = InterfaceName::bridge(name);
+        let alias = alias(name, "");
+        match desired.state.bridges.get(&bridge) {
+            None => Realisation::new(name, logical_switch, config, alias).into(&mut desired),
+            Some(same) if same.link.alias == alias => {}
+            Some(_) => {
+                desired
+                    .refusals
+                    .insert(Refusal::NameCollision(name.clone()));
+                continue;
+            }
+        }
+        if let Some(interface) = interface {
+            let port = BridgePort {
+                bridge: Some(bridge),
+                flags: PortFlags::default(),
+            };
+            desired
+                .state
+                .interfaces
+                .insert(interface, Interface { port, up: true });
+        }
+    }
+    if !desired.state.bridges.is_empty() {
+        desired.state.filter = Some(filter(&desired.state, config));
+    }
+    desired
+}
+
+/// Devices of one logical switch in the making.
+struct Realisation<'a> {
+    name: &'a LogicalSwitchName,
+    bridge_name: InterfaceName,
+    bridge: Bridge,
+    config: &'a NodeConfig,
+    inside: Option<(InterfaceName, Vxlan)>,
+    wan: BTreeMap<Vni, (InterfaceName, Vxlan)>,
+    refusals: BTreeSet<Refusal>,
+}
+
+impl<'a> Realisation<'a> {
+    fn new(
+        name: &'a LogicalSwitchName,
+        logical_switch: &LogicalSwitch,
+        config: &'a NodeConfig,
+        alias: Arc<str>,
+    ) -> Self {
+        let suppress = logical_switch
+            .macs
+            .values()
+            .any(|remote| remote.ip.is_some() && remote.locator.tunnel_key.is_some());
+        let mut new = Self {
+            name,
+            bridge_name: InterfaceName::bridge(name),
+            bridge: Bridge {
+                link: Link {
+                    alias,
+                    group: GROUP,
+                    mtu: config.mtu,
+                },
+                settings: BridgeSettings {
+                    address: bridge_address(name, config.tunnel_ip),
+                    spanning_tree: false,
+                    forward_delay: 0,
+                    multicast_snooping: false,
+                    vlan_filtering: false,
+                },
+                host: HostSide {
+                    ipv6: config.ipv6,
+                    link_local: false,
+                    answers_arp: false,
+                },
+                up: true,
+                pinned: BTreeMap::new(),
+                neighbours: BTreeMap::new(),
+            },
+            config,
+            inside: None,
+            wan: BTreeMap::new(),
+            refusals: BTreeSet::new(),
+        };
+        if let Some(key) = logical_switch.tunnel_key {
+            new.inside = Some((InterfaceName::inside(name), new.inside_device(key)));
+        }
+        new.stations(logical_switch, suppress);
+        for locator in &logical_switch.flood {
+            if let Some((_, vxlan, destination)) = new.tunnel(*locator, suppress) {
+                vxlan.flood.insert(destination);
+            }
+        }
+        new
+    }
+
+    fn stations(&mut self, logical_switch: &LogicalSwitch, suppress: bool) {
+        // Entries are collected in order and only then made maps: building a map from sorted entries costs a tenth.
+        let mut entries: BTreeMap<Option<Vni>, Vec<_>> = BTreeMap::new();
+        let mut pinned = Vec::with_capacity(logical_switch.macs.len());
+        let mut neighbours: Vec<(IpAddr, _)> = Vec::new();
+        for (mac, remote) in &logical_switch.macs {
+            if !mac.is_unicast() {
+                self.refusals
+                    .insert(Refusal::NotAStation(self.name.clone(), *mac));
+                continue;
+            }
+            let Some((port, _, destination)) = self.tunnel(remote.locator, suppress) else {
+                continue;
+            };
+            entries
+                .entry(remote.locator.tunnel_key)
+                .or_default()
+                .push((*mac, destination));
+            pinned.push((*mac, Pinned { port, sticky: true }));
+            if let Some(ip) = remote.ip.filter(|_| suppress) {
+                neighbours.push((ip, *mac));
+            }
+        }
+        self.bridge.pinned = pinned.into_iter().collect();
+        // Of two stations that claim an address, the lower MAC has it: any choice will do that is always the same.
+        neighbours.sort_unstable();
+        neighbours.dedup_by_key(|(ip, _)| *ip);
+        if self.config.ipv6 {
+            self.bridge.neighbours = neighbours.into_iter().collect();
+        } else {
+            let v4 = neighbours.into_iter().filter(|(ip, _)| ip.is_ipv4());
+            self.bridge.neighbours = v4.collect();
+        }
+        for (key, entries) in entries {
+            let device = match key {
+                None => self.inside.as_mut(),
+                Some(key) => self.wan.get_mut(&key),
+            };
+            if let Some((_, vxlan)) = device {
+                vxlan.fdb = entries.into_iter().collect();
+            }
+        }
+    }
+
+    /// The device a locator's frames leave by and where it sends them, unless the locator names no peer.
+    fn tunnel(
+        &mut self,
+        locator: Locator,
+        suppress: bool,
+    ) -> Option<(InterfaceName, &mut Vxlan, Destination)> {
+        let ours = [self.config.tunnel_ip, self.config.wan_ip].contains(&locator.ip);
+        if ours || !is_tunnel_endpoint(locator.ip) {
+            self.refusals
+                .insert(Refusal::NotAPeer(self.name.clone(), locator.ip));
+            return None;
+        }
+        let (device, vxlan) = match locator.tunnel_key {
+            None => match self.inside.as_mut() {
+                Some(inside) => inside,
+                None => {
+                    self.refusals
+                        .insert(Refusal::NoTunnelKey(self.name.clone()));
+                    return None;
+                }
+            },
+            Some(key) => {
+                if !self.wan.contains_key(&key) {
+                    let device = self.wan_device(key, suppress);
+                    self.wan
+                        .insert(key, (InterfaceName::wan(self.name, key), device));
+                }
+                self.wan.get_mut(&key)?
+            }
+        };
+        let destination = Destination {
+            ip: locator.ip,
+            udp_port: VXLAN_PORT,
+            vni: vxlan.identity.vni,
+        };
+        Some((*device, vxlan, destination))
+    }
+
+    fn inside_device(&self, key: Vni) -> Vxlan {
+        Vxlan {
+            learning: true,
+            ..self.device(
+                key,
+                VXLAN_PORT,
+                self.config.tunnel_ip,
+                "inside",
+                PortFlags::default(),
+            )
+        }
+    }
+
+    fn wan_device(&self, key: Vni, suppress: bool) -> Vxlan {
+        let flags = PortFlags {
+            isolated: true,
+            learning: false,
+            suppresses_neighbours: suppress,
+            ..PortFlags::default()
+        };
+        self.device(key, WAN_LISTEN_PORT, self.config.wan_ip, "wan", flags)
+    }
+
+    fn device(
+        &self,
+        key: Vni,
+        udp_port: u16,
+        local: Ipv4Addr,
+        side: &str,
+        flags: PortFlags,
+    ) -> Vxlan {
+        Vxlan {
+            link: Link {
+                alias: alias(self.name, side),
+                ..self.bridge.link.clone()
+            },
+            identity: VxlanIdentity {
+                vni: key.get(),
+                udp_port,
+            },
+            local: Some(local),
+            learning: false,
+            host: HostSide::default(),
+            port: BridgePort {
+                bridge: Some(self.bridge_name),
+                flags,
+            },
+            up: true,
+            fdb: BTreeMap::new(),
+            flood: BTreeSet::new(),
+        }
+    }
+
+    fn into(self, desired: &mut Desired) {
+        let devices = self.inside.into_iter().chain(self.wan.into_values());
+        for (name, vxlan) in devices {
+            desired.state.vxlans.insert(name, vxlan);
+        }
+        desired.state.bridges.insert(self.bridge_name, self.bridge);
+        desired.refusals.extend(self.refusals);
+    }
+}
+
+/// Marks a device as ours and tells the reader what it is for.
+fn alias(logical_switch: &LogicalSwitchName, side: &str) -> Arc<str> {
+    let mut alias = match side {
+        "" => format!("{ALIAS}net={logical_switch}"),
+        side => format!("{ALIAS}{side} net={logical_switch}"),
+    };
+    let end = (0..=LONGEST_ALIAS.min(alias.len()))
+        .rev()
+        .find(|end| alias.is_char_boundary(*end));
+    alias.truncate(end.unwrap_or_default());
+    alias.into()
+}
+
+/// Every tunnel's far end may send through that tunnel, and nobody else.
+fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
+    let mut filter = Filter {
+        rules: nft::fingerprints(config.tunnel_ip, config.wan_ip),
+        ..Filter::default()
+    };
+    for vxlan in state.vxlans.values() {
+        let peers = match vxlan.identity.udp_port {
+            WAN_LISTEN_PORT => &mut filter.wan,
+            _ => {
+                filter.inside_keys.insert(vxlan.identity.vni);
+                &mut filter.inside
+            }
+        };
+        let mut last = None;
+        for destination in vxlan.fdb.values().chain(&vxlan.flood) {
+            // Neighbouring stations mostly sit behind the same tunnel: spares a look-up for each of them.
+            if last != Some(*destination) {
+                last = Some(*destination);
+                peers.insert(Peer {
+                    ip: destination.ip,
+                    vni: destination.vni,
+                });
+            }
+        }
+    }
+    filter
+}

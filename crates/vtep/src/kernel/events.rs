@@ -1,0 +1,158 @@
+//! What the kernel tells unasked: that a link, an entry or the packet filter changed.
+//!
+//! Notifications are wake-ups and hints where to look, never facts: when the socket overflows, all that follows is a full
+//! look. Our own changes come back as well; the owner knows them by comparing with what it holds.
+
+use std::io;
+use std::sync::Arc;
+
+use netlink_packet_core::NlasIterator;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
+
+use super::name::InterfaceName;
+use super::netlink::{enlarge, messages};
+use super::observe::{FdbEntry, Neighbour};
+
+/// RTNLGRP_LINK and RTNLGRP_NEIGH; the latter covers forwarding databases.
+const ROUTE_GROUPS: [u32; 2] = [1, 3];
+/// NFNLGRP_NFTABLES.
+const FILTER_GROUPS: [u32; 1] = [7];
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_DELNEIGH: u16 = 29;
+/// `struct ifinfomsg`.
+const LINK_HEADER: usize = 16;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+
+/// Notifications of the largest datagram: one link message with all its attributes.
+const RECEIVE_BUFFER: usize = 64 * 1024;
+
+/// One notification.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    Link {
+        index: u32,
+        name: Option<InterfaceName>,
+        controller: Option<u32>,
+    },
+    Fdb {
+        entry: FdbEntry,
+        gone: bool,
+    },
+    Neighbour {
+        entry: Neighbour,
+        gone: bool,
+    },
+}
+
+/// Both subscriptions.
+pub(crate) struct Events {
+    route: Arc<Socket>,
+    filter: Arc<Socket>,
+    buffer: Vec<u8>,
+    /// Not yet looked at.
+    pub(crate) pending: Vec<Event>,
+    /// Notifications were lost.
+    pub(crate) overflowed: bool,
+    /// Some table of the packet filter changed.
+    pub(crate) filter_changed: bool,
+}
+
+impl Events {
+    pub(crate) fn subscribe() -> io::Result<Self> {
+        Ok(Self {
+            route: open(NETLINK_ROUTE, &ROUTE_GROUPS)?,
+            filter: open(NETLINK_NETFILTER, &FILTER_GROUPS)?,
+            buffer: Vec::with_capacity(RECEIVE_BUFFER),
+            pending: Vec::new(),
+            overflowed: false,
+            filter_changed: false,
+        })
+    }
+
+    /// The sockets, to wait for: readable when there is something to look at.
+    pub(crate) fn sockets(&self) -> [Arc<Socket>; 2] {
+        [self.route.clone(), self.filter.clone()]
+    }
+
+    /// Takes in what has come, without waiting.
+    pub(crate) fn take_in(&mut self) -> io::Result<()> {
+        let mut more = true;
+        while more {
+            more = receive(&self.route, &mut self.buffer, &mut self.overflowed)?;
+            let pending = &mut self.pending;
+            messages(&self.buffer, |message| {
+                pending.extend(event(message.message_type(), message.payload()));
+                None::<()>
+            });
+        }
+        while receive(&self.filter, &mut self.buffer, &mut self.filter_changed)? {
+            self.filter_changed = true;
+        }
+        Ok(())
+    }
+}
+
+fn open(protocol: isize, groups: &[u32]) -> io::Result<Arc<Socket>> {
+    let mut socket = Socket::new(protocol)?;
+    enlarge(&socket);
+    socket.bind(&SocketAddr::new(0, 0))?;
+    for group in groups {
+        socket.add_membership(*group)?;
+    }
+    socket.set_non_blocking(true)?;
+    Ok(Arc::new(socket))
+}
+
+/// Whether there was a datagram, or a loss, which may be followed by more.
+fn receive(socket: &Socket, buffer: &mut Vec<u8>, lost: &mut bool) -> io::Result<bool> {
+    buffer.clear();
+    match socket.recv(buffer, 0) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
+            *lost = true;
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn event(kind: u16, payload: &[u8]) -> Option<Event> {
+    match kind {
+        RTM_NEWLINK | RTM_DELLINK => link(payload),
+        RTM_NEWNEIGH | RTM_DELNEIGH => {
+            let gone = kind == RTM_DELNEIGH;
+            let fdb = FdbEntry::parse(payload).map(|entry| Event::Fdb { entry, gone });
+            fdb.or_else(|| Neighbour::parse(payload).map(|entry| Event::Neighbour { entry, gone }))
+        }
+        _ => None,
+    }
+}
+
+fn link(payload: &[u8]) -> Option<Event> {
+    let (header, attributes) = payload.split_at_checked(LINK_HEADER)?;
+    let index = header.get(4..8)?.first_chunk().copied()?;
+    let (mut name, mut controller) = (None, None);
+    for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
+        let value = attribute.value();
+        match attribute.kind() {
+            IFLA_IFNAME => {
+                let text = std::str::from_utf8(value).unwrap_or_default();
+                name = text.trim_end_matches('\0').parse().ok();
+            }
+            IFLA_MASTER => controller = value.first_chunk().copied().map(u32::from_ne_bytes),
+            _ => {}
+        }
+    }
+    Some(Event::Link {
+        index: u32::from_ne_bytes(index),
+        name,
+        controller,
+    })
+}

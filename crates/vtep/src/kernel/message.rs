@@ -1,0 +1,369 @@
+//! The netlink messages of each change.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use model::value::MacAddress;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
+    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkExtentMask,
+    LinkFlags, LinkInfo, LinkMessage, VxlanDf,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::name::InterfaceName;
+use super::netlink::Request;
+use super::state::{Destination, Link, PortFlags};
+use super::step::{BridgeShape, VxlanShape};
+
+/// NDA_PROTOCOL of our neighbour entries, as RTPROT_* for routes: says who put them there.
+pub(crate) const PROTOCOL: u8 = 77;
+
+/// NUD_NOARP | NUD_REACHABLE: what `bridge fdb add ... static` writes. NUD_NOARP alone is refused by the VXLAN half of
+/// a message after the bridge's half took effect.
+pub(crate) const STATIC: u16 = 0x42;
+
+/// The all-zero address stands for every unknown destination in a VXLAN forwarding database.
+pub(crate) const UNKNOWN: MacAddress = MacAddress::new([0; 6]);
+
+/// Hops an encapsulated frame may take.
+const TTL: u8 = 64;
+
+/// A link group only devices about to be deleted are in: all of them go by one message, three times as fast.
+pub(crate) const DOOMED: u32 = u32::from_be_bytes(*b"l2gx");
+
+fn link(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    message
+}
+
+fn neighbour(family: AddressFamily, index: u32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family;
+    message.header.ifindex = index;
+    message
+}
+
+/// All interfaces, without their counters.
+pub(crate) fn dump_links() -> RouteNetlinkMessage {
+    let mask = LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]);
+    RouteNetlinkMessage::GetLink(link(0, vec![mask]))
+}
+
+/// One interface.
+pub(crate) fn get_link(name: InterfaceName) -> RouteNetlinkMessage {
+    let attributes = vec![
+        LinkAttribute::IfName(name.to_string()),
+        LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]),
+    ];
+    RouteNetlinkMessage::GetLink(link(0, attributes))
+}
+
+/// Forwarding entries of all devices, or of one: its own and, if it is a port, those of its bridge that lead to it.
+pub(crate) fn dump_fdb(port: Option<u32>) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetNeighbour(neighbour(AddressFamily::Bridge, port.unwrap_or(0)))
+}
+
+/// Neighbour entries of all devices, or of one.
+pub(crate) fn dump_neighbours(family: AddressFamily, device: Option<u32>) -> RouteNetlinkMessage {
+    let mut message = neighbour(family, 0);
+    message
+        .attributes
+        .extend(device.map(NeighbourAttribute::IfIndex));
+    RouteNetlinkMessage::GetNeighbour(message)
+}
+
+fn common(link: &Link) -> Vec<LinkAttribute> {
+    vec![
+        LinkAttribute::IfAlias(link.alias.to_string()),
+        LinkAttribute::Group(link.group),
+        LinkAttribute::Mtu(link.mtu),
+    ]
+}
+
+fn create(name: InterfaceName, mut attributes: Vec<LinkAttribute>) -> Request {
+    attributes.push(LinkAttribute::IfName(name.to_string()));
+    Request {
+        message: RouteNetlinkMessage::NewLink(link(0, attributes)),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+    }
+}
+
+fn change(index: u32, attributes: Vec<LinkAttribute>) -> Request {
+    Request {
+        message: RouteNetlinkMessage::NewLink(link(index, attributes)),
+        flags: 0,
+    }
+}
+
+fn info(kind: InfoKind, data: InfoData) -> LinkAttribute {
+    LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind), LinkInfo::Data(data)])
+}
+
+/// The alias of a device that was just created: the kernel ignores IFLA_IFALIAS in the message that creates it.
+pub(crate) fn set_alias(name: InterfaceName, link_settings: &Link) -> Request {
+    let attributes = vec![
+        LinkAttribute::IfName(name.to_string()),
+        LinkAttribute::IfAlias(link_settings.alias.to_string()),
+    ];
+    change(0, attributes)
+}
+
+pub(crate) fn create_bridge(name: InterfaceName, shape: &BridgeShape) -> Request {
+    let mut attributes = common(&shape.link);
+    let address = shape.settings.address.octets().to_vec();
+    attributes.push(LinkAttribute::Address(address));
+    attributes.push(info(
+        InfoKind::Bridge,
+        InfoData::Bridge(bridge_settings(shape)),
+    ));
+    create(name, attributes)
+}
+
+/// Spanning tree in a message of its own and first: while it is on, the kernel takes no forward delay of zero, and it
+/// looks at the delay before it looks at spanning tree.
+pub(crate) fn change_bridge(index: u32, was: &BridgeShape, shape: &BridgeShape) -> Vec<Request> {
+    let mut attributes = common(&shape.link);
+    if was.settings.address != shape.settings.address {
+        let address = shape.settings.address.octets().to_vec();
+        attributes.push(LinkAttribute::Address(address));
+    }
+    let mut data = bridge_settings(shape);
+    // Only where it differs: a kernel without VLAN filtering refuses even to switch it off.
+    if was.settings.vlan_filtering != shape.settings.vlan_filtering {
+        data.push(InfoBridge::VlanFiltering(shape.settings.vlan_filtering));
+    }
+    attributes.push(info(InfoKind::Bridge, InfoData::Bridge(data)));
+    let spanning_tree = InfoData::Bridge(vec![spanning_tree(shape)]);
+    let first = vec![info(InfoKind::Bridge, spanning_tree)];
+    vec![change(index, first), change(index, attributes)]
+}
+
+fn spanning_tree(shape: &BridgeShape) -> InfoBridge {
+    InfoBridge::StpState(if shape.settings.spanning_tree {
+        BridgeStpState::KernelStp
+    } else {
+        BridgeStpState::Disabled
+    })
+}
+
+fn bridge_settings(shape: &BridgeShape) -> Vec<InfoBridge> {
+    vec![
+        InfoBridge::ForwardDelay(shape.settings.forward_delay),
+        spanning_tree(shape),
+        InfoBridge::MulticastSnooping(shape.settings.multicast_snooping),
+    ]
+}
+
+pub(crate) fn create_vxlan(name: InterfaceName, shape: &VxlanShape) -> Request {
+    let mut attributes = common(&shape.link);
+    let mut data = vec![
+        InfoVxlan::Id(shape.identity.vni),
+        InfoVxlan::Port(shape.identity.udp_port),
+        InfoVxlan::Ttl(TTL),
+        // Oversize frames go out in fragments rather than not at all.
+        InfoVxlan::Df(VxlanDf::Unset),
+    ];
+    data.extend(live_settings(shape));
+    attributes.push(info(InfoKind::Vxlan, InfoData::Vxlan(data)));
+    create(name, attributes)
+}
+
+/// In two messages, because the kernel takes no MTU together with VXLAN settings.
+pub(crate) fn change_vxlan(index: u32, was: &VxlanShape, shape: &VxlanShape) -> Vec<Request> {
+    let mut requests = Vec::new();
+    if was.link != shape.link {
+        requests.push(change(index, common(&shape.link)));
+    }
+    if (was.learning, was.local) != (shape.learning, shape.local) {
+        let data = live_settings(shape).collect();
+        let info = info(InfoKind::Vxlan, InfoData::Vxlan(data));
+        requests.push(change(index, vec![info]));
+    }
+    requests
+}
+
+/// What can be changed while frames flow.
+fn live_settings(shape: &VxlanShape) -> impl Iterator<Item = InfoVxlan> {
+    let learning = InfoVxlan::Learning(shape.learning);
+    let local = shape.local.map(InfoVxlan::Local);
+    std::iter::once(learning).chain(local)
+}
+
+pub(crate) fn attach(index: u32, bridge: Option<u32>) -> Request {
+    change(index, vec![LinkAttribute::Controller(bridge.unwrap_or(0))])
+}
+
+pub(crate) fn set_port_flags(index: u32, flags: PortFlags) -> Request {
+    let data = vec![
+        InfoBridgePort::Isolated(flags.isolated),
+        InfoBridgePort::Learning(flags.learning),
+        InfoBridgePort::NeighSupress(flags.suppresses_neighbours),
+        InfoBridgePort::HairpinMode(flags.hairpin),
+        InfoBridgePort::UnicastFlood(flags.floods),
+        InfoBridgePort::MulticastFlood(flags.floods),
+        InfoBridgePort::BroadcastFlood(flags.floods),
+    ];
+    let info = vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(InfoPortData::BridgePort(data)),
+    ];
+    change(index, vec![LinkAttribute::LinkInfo(info)])
+}
+
+/// The kernel refuses this while it creates a device.
+pub(crate) fn set_link_local(index: u32, on: bool) -> Request {
+    let mode = if on {
+        In6AddrGenMode::Eui64
+    } else {
+        In6AddrGenMode::None
+    };
+    let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(mode)]);
+    change(index, vec![LinkAttribute::AfSpecUnspec(vec![inet6])])
+}
+
+pub(crate) fn bring_up(index: u32) -> Request {
+    let mut message = link(index, Vec::new());
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: 0,
+    }
+}
+
+pub(crate) fn delete(index: u32) -> Request {
+    Request {
+        message: RouteNetlinkMessage::DelLink(link(index, Vec::new())),
+        flags: 0,
+    }
+}
+
+pub(crate) fn doom(index: u32) -> Request {
+    change(index, vec![LinkAttribute::Group(DOOMED)])
+}
+
+pub(crate) fn delete_doomed() -> Request {
+    Request {
+        message: RouteNetlinkMessage::DelLink(link(0, vec![LinkAttribute::Group(DOOMED)])),
+        flags: 0,
+    }
+}
+
+fn ipv4(ip: Ipv4Addr) -> NeighbourAttribute {
+    NeighbourAttribute::Destination(NeighbourAddress::Inet(ip))
+}
+
+fn lladdr(mac: MacAddress) -> NeighbourAttribute {
+    NeighbourAttribute::LinkLayerAddress(mac.octets().to_vec())
+}
+
+pub(crate) fn put_station(
+    index: u32,
+    mac: MacAddress,
+    destination: Option<Destination>,
+    pin: bool,
+) -> Request {
+    let mut message = neighbour(AddressFamily::Bridge, index);
+    message.header.state = NeighbourState::Other(STATIC);
+    message.attributes.push(lladdr(mac));
+    if let Some(destination) = destination {
+        message.header.flags |= NeighbourFlags::Own;
+        message.attributes.push(ipv4(destination.ip));
+        message
+            .attributes
+            .push(NeighbourAttribute::Port(destination.udp_port));
+    }
+    if pin {
+        message.header.flags |= NeighbourFlags::Controller | NeighbourFlags::Sticky;
+    }
+    Request {
+        message: RouteNetlinkMessage::NewNeighbour(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+    }
+}
+
+pub(crate) fn remove_station(index: u32, mac: MacAddress, forget: bool, unpin: bool) -> Request {
+    let mut message = neighbour(AddressFamily::Bridge, index);
+    message.attributes.push(lladdr(mac));
+    if forget {
+        message.header.flags |= NeighbourFlags::Own;
+    }
+    if unpin {
+        message.header.flags |= NeighbourFlags::Controller;
+    }
+    Request {
+        message: RouteNetlinkMessage::DelNeighbour(message),
+        flags: 0,
+    }
+}
+
+fn flood(index: u32, destination: Destination, vni: u32) -> NeighbourMessage {
+    let mut message = neighbour(AddressFamily::Bridge, index);
+    message.header.flags = NeighbourFlags::Own;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        lladdr(UNKNOWN),
+        ipv4(destination.ip),
+        NeighbourAttribute::Port(destination.udp_port),
+    ];
+    if destination.vni != vni {
+        message
+            .attributes
+            .push(NeighbourAttribute::Vni(destination.vni));
+    }
+    message
+}
+
+pub(crate) fn add_flood(index: u32, destination: Destination, vni: u32) -> Request {
+    Request {
+        message: RouteNetlinkMessage::NewNeighbour(flood(index, destination, vni)),
+        flags: NLM_F_CREATE | NLM_F_APPEND,
+    }
+}
+
+/// Address, port and VNI must all be given as they are: with a wrong one the kernel removes nothing and says success.
+pub(crate) fn remove_flood(index: u32, destination: Destination, vni: u32) -> Request {
+    Request {
+        message: RouteNetlinkMessage::DelNeighbour(flood(index, destination, vni)),
+        flags: 0,
+    }
+}
+
+fn station_neighbour(index: u32, ip: IpAddr) -> NeighbourMessage {
+    let family = match ip {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let mut message = neighbour(family, index);
+    message
+        .attributes
+        .push(NeighbourAttribute::Destination(ip.into()));
+    message
+}
+
+pub(crate) fn put_neighbour(index: u32, ip: IpAddr, mac: MacAddress) -> Request {
+    let mut message = station_neighbour(index, ip);
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.push(lladdr(mac));
+    message
+        .attributes
+        .push(NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
+    Request {
+        message: RouteNetlinkMessage::NewNeighbour(message),
+        flags: NLM_F_CREATE | NLM_F_REPLACE,
+    }
+}
+
+pub(crate) fn remove_neighbour(index: u32, ip: IpAddr) -> Request {
+    Request {
+        message: RouteNetlinkMessage::DelNeighbour(station_neighbour(index, ip)),
+        flags: 0,
+    }
+}

@@ -1,0 +1,353 @@
+//! The kernel side: desired − actual = plan, with the kernel at both ends.
+//!
+//! ```text
+//!  SwitchState ──desired──▶ KernelState ─┐
+//!                                        ├─plan──▶ steps ──apply──▶ kernel
+//!  kernel ──observe──▶ KernelState ──────┘                            │
+//!     ▲  notifications say where to look again                        │
+//!     └───────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Rules of [`Kernel::converge`]: it carries no input but what is wanted; it may be called at any time, and then does only
+//! what is missing; a second call in a row writes nothing; whatever the kernel refuses is tried again by the next call.
+//!
+//! Everything here works on the network namespace of the thread that calls [`Kernel::open`], and must be called from
+//! threads of that namespace.
+
+pub mod apply;
+pub mod desired;
+mod events;
+mod message;
+pub mod name;
+mod netlink;
+pub mod nft;
+mod observe;
+pub mod plan;
+pub mod state;
+pub mod step;
+pub mod sysctl;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use netlink_sys::Socket;
+
+use self::apply::{Applier, Failure};
+use self::desired::NodeConfig;
+use self::events::{Event, Events};
+use self::name::InterfaceName;
+use self::netlink::Netlink;
+use self::observe::{FdbEntry, Indexes, Neighbour};
+use self::plan::{Plan, plan};
+use self::state::{KernelState, Pinned};
+
+/// From this many bridges on, looking at all of them is cheaper than at each.
+const LOOK_AT_ALL: usize = 16;
+
+/// The kernel, as far as it is this switch's, and what is known of it.
+pub struct Kernel {
+    config: NodeConfig,
+    given: BTreeSet<InterfaceName>,
+    netlink: Netlink,
+    events: Events,
+    known: KernelState,
+    indexes: Indexes,
+    stale: Stale,
+    other_writes: u64,
+}
+
+/// What must be looked at before the next plan.
+#[derive(Debug, Default)]
+struct Stale {
+    links: bool,
+    filter: bool,
+    entries: bool,
+    /// Bridges whose entries, and those of their ports, may have changed.
+    bridges: BTreeSet<InterfaceName>,
+}
+
+/// What a call of [`Kernel::converge`] came to.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What had to be done.
+    pub plan: Plan,
+    /// What the kernel refused.
+    pub failures: Vec<Failure>,
+    /// Steps not tried because one they depend on failed, or because we were asked to stop.
+    pub left_out: usize,
+}
+
+impl Kernel {
+    /// Opens the kernel. Nothing is read or written yet.
+    pub fn open(config: NodeConfig) -> io::Result<Self> {
+        let given = config.ports.values().copied().flatten().collect();
+        // Notifications first: what changes during the first look is looked at again.
+        let events = Events::subscribe()?;
+        Ok(Self {
+            config,
+            given,
+            netlink: Netlink::open()?,
+            events,
+            known: KernelState::default(),
+            indexes: Indexes::default(),
+            stale: Stale::everything(),
+            other_writes: 0,
+        })
+    }
+
+    /// Sockets that become readable when something changed in the kernel, by whomever. [`Kernel::converge`] and
+    /// [`Kernel::observe`] read them empty.
+    pub fn notifications(&self) -> [Arc<Socket>; 2] {
+        self.events.sockets()
+    }
+
+    /// Changes sent to the kernel so far.
+    pub fn writes(&self) -> u64 {
+        self.netlink.writes + self.other_writes
+    }
+
+    /// Makes the next call look at everything.
+    pub fn distrust(&mut self) {
+        self.stale = Stale::everything();
+    }
+
+    /// Takes in notifications and tells whether they leave anything to look at: not so, if all they tell is what we did.
+    pub fn is_stale(&mut self) -> io::Result<bool> {
+        self.take_in()?;
+        Ok(self.stale.links
+            || self.stale.filter
+            || self.stale.entries
+            || !self.stale.bridges.is_empty())
+    }
+
+    /// What the kernel holds of ours, looking only at what may have changed since the last look.
+    pub fn observe(&mut self) -> io::Result<&KernelState> {
+        self.take_in()?;
+        let stale = std::mem::take(&mut self.stale);
+        if let Err(error) = self.look(stale) {
+            // Half a look is none.
+            self.stale = Stale::everything();
+            return Err(error);
+        }
+        Ok(&self.known)
+    }
+
+    /// Makes the kernel hold what is wanted. `stop` ends it after the batch at hand. An error means that the kernel could
+    /// not be talked to; refusals of single steps are in the report.
+    pub fn converge(&mut self, desired: &KernelState, stop: &AtomicBool) -> io::Result<Report> {
+        self.observe()?;
+        let plan = plan(desired, &self.known);
+        if plan.is_empty() {
+            return Ok(Report::default());
+        }
+        let applier = Applier {
+            netlink: &mut self.netlink,
+            events: &mut self.events,
+            state: &mut self.known,
+            indexes: &mut self.indexes,
+            config: &self.config,
+            stop,
+            other_writes: &mut self.other_writes,
+        };
+        let outcome = applier
+            .carry_out(&plan)
+            .inspect_err(|_| self.stale = Stale::everything())?;
+        for failure in &outcome.failures {
+            self.doubt(failure.step.interface());
+        }
+        Ok(Report {
+            plan,
+            failures: outcome.failures,
+            left_out: outcome.left_out,
+        })
+    }
+
+    /// A refused step may have done half of its work.
+    fn doubt(&mut self, interface: Option<InterfaceName>) {
+        let Some(interface) = interface else {
+            self.stale.filter = true;
+            self.stale.links = true;
+            return;
+        };
+        self.stale.links = true;
+        match self.bridge_of(interface) {
+            Some(bridge) => {
+                self.stale.bridges.insert(bridge);
+            }
+            None => self.stale.entries = true,
+        }
+    }
+
+    fn bridge_of(&self, interface: InterfaceName) -> Option<InterfaceName> {
+        if self.known.bridges.contains_key(&interface) {
+            return Some(interface);
+        }
+        self.known.bridge_of(interface)
+    }
+
+    fn look(&mut self, stale: Stale) -> io::Result<()> {
+        let mut entries = stale.entries;
+        let mut bridges = stale.bridges;
+        if stale.links {
+            let (seen, indexes) = observe::links(&mut self.netlink, &self.given)?;
+            let old = std::mem::replace(&mut self.known, seen);
+            let old_indexes = std::mem::replace(&mut self.indexes, indexes);
+            self.known.filter = old.filter.clone();
+            self.known.bridge_netfilter = sysctl::bridge_netfilter();
+            if !entries {
+                entries = !self.carry_over(old, &old_indexes, &mut bridges);
+            }
+        }
+        bridges.retain(|bridge| self.known.bridges.contains_key(bridge));
+        if entries || bridges.len() >= LOOK_AT_ALL {
+            observe::entries(&mut self.netlink, &mut self.known, &self.indexes, None)?;
+        } else {
+            for bridge in bridges {
+                let only = Some(bridge);
+                observe::entries(&mut self.netlink, &mut self.known, &self.indexes, only)?;
+            }
+        }
+        if stale.filter {
+            self.known.filter = nft::observe()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the entries of devices that are still the same from the last look; the bridges of others are to be looked at.
+    /// Says whether that suffices.
+    fn carry_over(
+        &mut self,
+        mut old: KernelState,
+        old_indexes: &Indexes,
+        changed: &mut BTreeSet<InterfaceName>,
+    ) -> bool {
+        let indexes = &self.indexes;
+        let same = |name: InterfaceName| indexes.index(name) == old_indexes.index(name);
+        for (name, bridge) in &mut self.known.bridges {
+            match old.bridges.remove(name).filter(|_| same(*name)) {
+                // A bridge that went down and up again has lost its neighbours.
+                Some(old) if old.up && bridge.up => {
+                    bridge.pinned = old.pinned;
+                    bridge.neighbours = old.neighbours;
+                }
+                _ => {
+                    changed.insert(*name);
+                }
+            }
+        }
+        for (name, vxlan) in &mut self.known.vxlans {
+            let place = vxlan.port.bridge;
+            match old.vxlans.remove(name).filter(|_| same(*name)) {
+                Some(old) if old.port.bridge == place => {
+                    vxlan.fdb = old.fdb;
+                    vxlan.flood = old.flood;
+                }
+                // In no bridge it is in no bridge's look.
+                _ if place.is_none() => return false,
+                old => {
+                    changed.extend(place);
+                    changed.extend(old.and_then(|old| old.port.bridge));
+                }
+            }
+        }
+        // Pins of a device that is gone went with it.
+        let gone: Vec<_> = old.vxlans.into_values().collect();
+        changed.extend(gone.into_iter().filter_map(|vxlan| vxlan.port.bridge));
+        true
+    }
+
+    /// Sorts notifications into what we know already and what must be looked at.
+    fn take_in(&mut self) -> io::Result<()> {
+        self.events.take_in()?;
+        if std::mem::take(&mut self.events.overflowed) {
+            tracing::debug!("notifications were lost; looking at everything");
+            self.stale = Stale::everything();
+        }
+        if std::mem::take(&mut self.events.filter_changed) {
+            self.stale.filter = true;
+        }
+        for event in std::mem::take(&mut self.events.pending) {
+            match event {
+                Event::Link {
+                    index,
+                    name,
+                    controller,
+                } => {
+                    let known = |index| self.indexes.name(index).is_some();
+                    self.stale.links |= known(index)
+                        || controller.is_some_and(known)
+                        || name.is_some_and(|name| self.given.contains(&name));
+                }
+                Event::Fdb { entry, gone } => {
+                    if let Some(bridge) = self.unexpected_fdb(&entry, gone) {
+                        self.stale.bridges.insert(bridge);
+                    }
+                }
+                Event::Neighbour { entry, gone } => {
+                    if let Some(bridge) = self.unexpected_neighbour(&entry, gone) {
+                        self.stale.bridges.insert(bridge);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The bridge to look at, if the entry is of ours and not as known.
+    fn unexpected_fdb(&self, entry: &FdbEntry, gone: bool) -> Option<InterfaceName> {
+        let port = self.indexes.name(entry.device)?;
+        let vxlan = self.known.vxlans.get(&port)?;
+        let name = vxlan.port.bridge?;
+        let bridge = self.known.bridges.get(&name)?;
+        let stated = !gone && entry.is_static();
+        let as_known = match entry.controller {
+            Some(_) => {
+                let sticky = entry.sticky;
+                let told = Pinned { port, sticky };
+                let known = bridge.pinned.get(&entry.mac);
+                if stated {
+                    known == Some(&told)
+                } else {
+                    known.is_none_or(|known| known.port != port)
+                }
+            }
+            None if entry.mac == message::UNKNOWN => entry
+                .destination(vxlan.identity)
+                .is_none_or(|told| vxlan.flood.contains(&told) == stated),
+            None => {
+                let known = vxlan.fdb.get(&entry.mac);
+                if stated {
+                    known == entry.destination(vxlan.identity).as_ref()
+                } else {
+                    known.is_none()
+                }
+            }
+        };
+        (!as_known).then_some(name)
+    }
+
+    fn unexpected_neighbour(&self, entry: &Neighbour, gone: bool) -> Option<InterfaceName> {
+        let name = self.indexes.name(entry.device)?;
+        let bridge = self.known.bridges.get(&name)?;
+        let known = bridge.neighbours.get(&entry.ip);
+        let as_known = if gone || !entry.is_ours() {
+            known.is_none()
+        } else {
+            known == Some(&entry.mac)
+        };
+        (!as_known).then_some(name)
+    }
+}
+
+impl Stale {
+    fn everything() -> Self {
+        Self {
+            links: true,
+            filter: true,
+            entries: true,
+            bridges: BTreeSet::new(),
+        }
+    }
+}

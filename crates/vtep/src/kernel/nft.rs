@@ -1,0 +1,272 @@
+//! The packet filter in front of the VXLAN devices: table `inet l2gw`.
+//!
+//! A Linux VXLAN device takes frames from any address that knows its key, and the kernel tells devices apart by key and
+//! UDP port alone. So before a frame reaches one:
+//!
+//! - frames from a declared remote gateway with that gateway's key are steered to the WAN devices' own UDP port;
+//! - frames with an inside key pass from the inside hosts declared for that key, and from nobody else;
+//! - nobody reaches the WAN devices' port in another way;
+//! - frames that tenants address to the host itself (it answers on every interface for addresses of any) are dropped.
+//!
+//! Frames with keys that are not ours are not ours to judge: other VXLAN devices of the host work on.
+//!
+//! The sets hold pairs of source address and VNI, the VNI taken as bits 96 to 119 behind the UDP header's start (RFC 7348
+//! section 5). They are written as text and read as JSON, because a set of such raw bits can only be declared in the text
+//! form (`typeof`). Rules are recognised by the fingerprint in their comment, because every nft release prints them a
+//! little differently.
+
+use std::collections::BTreeSet;
+use std::fmt::{Display, Write as _};
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::process::{Command, Output, Stdio};
+
+use serde::Deserialize;
+
+use super::desired::{VXLAN_PORT, WAN_LISTEN_PORT};
+use super::name::fingerprint;
+use super::state::{Filter, GROUP, Peer};
+
+const TABLE: &str = "inet l2gw";
+
+struct Rule {
+    chain: &'static str,
+    why: &'static str,
+    text: String,
+}
+
+impl Rule {
+    fn fingerprint(&self) -> String {
+        let hash = fingerprint(&[self.chain.as_bytes(), self.text.as_bytes()]);
+        format!("{} [{hash:016x}]", self.why)
+    }
+}
+
+fn rules(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<Rule> {
+    let rule = |chain, why, text| Rule { chain, why, text };
+    vec![
+        rule(
+            "prerouting",
+            "declared remote gateways reach the WAN devices",
+            format!(
+                "ip daddr {wan_ip} udp dport {VXLAN_PORT} ip saddr . @th,96,24 @wan \
+                 notrack udp dport set {WAN_LISTEN_PORT} accept"
+            ),
+        ),
+        rule(
+            "prerouting",
+            "declared inside hosts reach the inside devices",
+            format!(
+                "ip daddr {tunnel_ip} udp dport {VXLAN_PORT} ip saddr . @th,96,24 @inside notrack accept"
+            ),
+        ),
+        rule(
+            "prerouting",
+            "nobody else sends with an inside key",
+            format!("udp dport {VXLAN_PORT} @th,96,24 @inside_keys drop"),
+        ),
+        rule(
+            "prerouting",
+            "no first fragment hides its key in the second",
+            format!("ip frag-off & 0x2000 != 0 udp dport {VXLAN_PORT} ip length < 76 drop"),
+        ),
+        rule(
+            "prerouting",
+            "nobody reaches the WAN devices directly",
+            format!("udp dport {WAN_LISTEN_PORT} drop"),
+        ),
+        rule(
+            "input",
+            "no tenant reaches this host",
+            format!("iifgroup {GROUP} drop"),
+        ),
+        rule(
+            "forward",
+            "no tenant is routed by this host",
+            format!("iifgroup {GROUP} oifgroup != {GROUP} drop"),
+        ),
+    ]
+}
+
+/// What identifies the rules for these addresses, in order.
+pub(crate) fn fingerprints(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<String> {
+    let rules = rules(tunnel_ip, wan_ip);
+    rules.iter().map(Rule::fingerprint).collect()
+}
+
+/// The whole table, in place of whatever is there.
+pub(crate) fn replacement(filter: &Filter, tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> String {
+    let mut text = format!("add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n");
+    let pairs = "typeof ip saddr . @th,96,24";
+    set(&mut text, "wan", pairs, &filter.wan);
+    set(&mut text, "inside", pairs, &filter.inside);
+    let keys = "typeof @th,96,24";
+    set(&mut text, "inside_keys", keys, &filter.inside_keys);
+    let rules = rules(tunnel_ip, wan_ip);
+    for (chain, priority) in [
+        ("prerouting", "raw"),
+        ("input", "filter"),
+        ("forward", "filter"),
+    ] {
+        let _ = write!(
+            text,
+            "chain {chain} {{\ntype filter hook {chain} priority {priority}; policy accept;\n"
+        );
+        for rule in rules.iter().filter(|rule| rule.chain == chain) {
+            let _ = writeln!(text, "{} comment \"{}\"", rule.text, rule.fingerprint());
+        }
+        text.push_str("}\n");
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// Elements added to and taken from the sets.
+pub(crate) fn change(add: &Filter, remove: &Filter) -> String {
+    let mut text = String::new();
+    for (verb, change) in [("add", add), ("delete", remove)] {
+        elements(&mut text, verb, "wan", &change.wan);
+        elements(&mut text, verb, "inside", &change.inside);
+        elements(&mut text, verb, "inside_keys", &change.inside_keys);
+    }
+    text
+}
+
+/// The table's removal.
+pub(crate) fn removal() -> String {
+    format!("delete table {TABLE}\n")
+}
+
+fn set<T: Display>(text: &mut String, name: &str, kind: &str, held: &BTreeSet<T>) {
+    let _ = write!(text, "set {name} {{ {kind}; ");
+    if !held.is_empty() {
+        let _ = write!(text, "elements = {{ {} }}; ", list(held));
+    }
+    text.push_str("}\n");
+}
+
+fn elements<T: Display>(text: &mut String, verb: &str, name: &str, held: &BTreeSet<T>) {
+    if !held.is_empty() {
+        let _ = writeln!(text, "{verb} element {TABLE} {name} {{ {} }}", list(held));
+    }
+}
+
+fn list<T: Display>(held: &BTreeSet<T>) -> String {
+    let mut list = String::new();
+    for element in held {
+        let _ = write!(list, "{}{element}", if list.is_empty() { "" } else { ", " });
+    }
+    list
+}
+
+/// Carries out a script: all of it or nothing.
+pub(crate) fn run(script: &str) -> io::Result<()> {
+    let mut child = nft(["-f", "-"]).stdin(Stdio::piped()).spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // A refusal may come before all was read; nft says why on standard error.
+        let _ = input.write_all(script.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failure(&output))
+}
+
+/// What is in place; nothing where there is no table of ours.
+pub(crate) fn observe() -> io::Result<Option<Filter>> {
+    let list = ["-j", "list", "table", "inet", "l2gw"];
+    let output = nft(list).spawn()?.wait_with_output()?;
+    if output.status.success() {
+        let listing: Listing = serde_json::from_slice(&output.stdout)?;
+        return Ok(Some(listing.filter()));
+    }
+    let error = String::from_utf8_lossy(&output.stderr);
+    if error.contains("No such file or directory") {
+        return Ok(None);
+    }
+    Err(failure(&output))
+}
+
+fn nft<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new("nft");
+    command
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn failure(output: &Output) -> io::Error {
+    let error = String::from_utf8_lossy(&output.stderr);
+    let line = error.lines().next().unwrap_or("failed without a word");
+    io::Error::other(format!("nft: {line}"))
+}
+
+/// The parts of `nft -j list table` that we read (libnftables-json(5)).
+#[derive(Deserialize)]
+struct Listing {
+    nftables: Vec<Object>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Object {
+    Set(ListedSet),
+    Rule(ListedRule),
+    #[serde(untagged)]
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct ListedSet {
+    name: String,
+    #[serde(default)]
+    elem: Vec<Element>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Element {
+    Key(u32),
+    Peer { concat: (Ipv4Addr, u32) },
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct ListedRule {
+    #[serde(default)]
+    comment: String,
+}
+
+impl Listing {
+    fn filter(self) -> Filter {
+        let mut filter = Filter::default();
+        for object in self.nftables {
+            match object {
+                Object::Rule(rule) => filter.rules.push(rule.comment),
+                Object::Set(set) => {
+                    for element in set.elem {
+                        match (set.name.as_str(), element) {
+                            ("wan", Element::Peer { concat: (ip, vni) }) => {
+                                filter.wan.insert(Peer { ip, vni });
+                            }
+                            ("inside", Element::Peer { concat: (ip, vni) }) => {
+                                filter.inside.insert(Peer { ip, vni });
+                            }
+                            ("inside_keys", Element::Key(vni)) => {
+                                filter.inside_keys.insert(vni);
+                            }
+                            // Not of our making: as good as a foreign rule, the whole table is written anew.
+                            (name, _) => filter.rules.push(format!("foreign element in {name}")),
+                        }
+                    }
+                }
+                Object::Other(_) => {}
+            }
+        }
+        filter
+    }
+}

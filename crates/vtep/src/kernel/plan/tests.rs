@@ -1,0 +1,335 @@
+//! The planner's laws, over what databases say and whatever a kernel may hold.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use model::switch::{
+    Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState,
+};
+use model::value::{VlanId, Vni};
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use super::super::desired::{NodeConfig, desired};
+use super::super::state::Interface;
+use super::*;
+
+fn config() -> NodeConfig {
+    NodeConfig {
+        switch: "vtep".into(),
+        tunnel_ip: Ipv4Addr::new(10, 0, 0, 1),
+        wan_ip: Ipv4Addr::new(192, 0, 2, 1),
+        ports: [
+            ("border".into(), None),
+            ("a".into(), Some(interface("eth1"))),
+            ("b".into(), Some(interface("eth2"))),
+        ]
+        .into(),
+        mtu: 1500,
+        ipv6: true,
+    }
+}
+
+fn interface(name: &str) -> InterfaceName {
+    name.parse().unwrap()
+}
+
+/// Few of everything, so that two states share much: addresses, keys and names collide all the time.
+fn locator() -> impl Strategy<Value = Locator> {
+    (1..4_u8, option::of(1..4_u32)).prop_map(|(host, key)| Locator {
+        ip: Ipv4Addr::new(203, 0, 113, host),
+        tunnel_key: key.and_then(Vni::new),
+    })
+}
+
+fn logical_switch() -> impl Strategy<Value = LogicalSwitch> {
+    let station = (locator(), option::of(1..4_u8)).prop_map(|(locator, host)| RemoteMac {
+        locator,
+        ip: host.map(|host| Ipv4Addr::new(172, 16, 0, host).into()),
+    });
+    let macs = btree_map((1..6_u64).prop_map(MacAddress::from_u64), station, 0..5);
+    let key = prop_oneof![9 => (1..6_u32).prop_map(Vni::new), 1 => Just(None)];
+    (key, btree_set(locator(), 0..4), macs).prop_map(|(tunnel_key, flood, macs)| LogicalSwitch {
+        owned: true,
+        tunnel_key,
+        flood,
+        macs,
+    })
+}
+
+fn switch() -> impl Strategy<Value = SwitchState> {
+    let name = || (0..4_u8).prop_map(|n| LogicalSwitchName::new(format!("net-{n}")));
+    let port = prop_oneof![Just("border"), Just("a"), Just("b")];
+    let port_vlan = (port, 0..3_u16).prop_map(|(port, vlan)| PortVlan {
+        port: PhysicalPort {
+            switch: "vtep".into(),
+            name: port.into(),
+        },
+        vlan: VlanId::new(vlan).unwrap(),
+    });
+    (
+        btree_map(name(), logical_switch(), 0..4),
+        btree_map(port_vlan, name(), 0..6),
+    )
+        .prop_map(|(logical_switches, bindings)| SwitchState {
+            logical_switches,
+            bindings,
+            ..SwitchState::default()
+        })
+}
+
+/// What a kernel holds that was like `switch`, and then somebody else's hands were on it.
+fn kernel() -> impl Strategy<Value = KernelState> {
+    (
+        switch(),
+        vec((0..14_u8, any::<prop::sample::Index>()), 0..6),
+    )
+        .prop_map(|(switch, damage)| {
+            let mut state = desired(&switch, &config()).state;
+            for name in ["eth1", "eth2"] {
+                let apart = Interface {
+                    port: BridgePort::default(),
+                    up: false,
+                };
+                state.interfaces.entry(interface(name)).or_insert(apart);
+            }
+            for (kind, place) in damage {
+                hurt(&mut state, kind, place);
+            }
+            state
+        })
+}
+
+fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
+    let devices: Vec<_> = state
+        .bridges
+        .keys()
+        .chain(state.vxlans.keys())
+        .copied()
+        .collect();
+    let vxlans: Vec<_> = state.vxlans.keys().copied().collect();
+    let vxlan = (!vxlans.is_empty()).then(|| vxlans[place.index(vxlans.len())]);
+    match kind {
+        0 => state.bridge_netfilter = true,
+        1 => state.filter = None,
+        2 => state.filter.iter_mut().for_each(|f| f.rules.clear()),
+        3 => state.filter.iter_mut().for_each(|f| f.inside.clear()),
+        4 if !devices.is_empty() => {
+            state.apply(&Step::DeleteDevice(devices[place.index(devices.len())]));
+        }
+        5 => state.bridges.values_mut().for_each(|b| {
+            b.up = false;
+            b.neighbours.clear();
+        }),
+        6 => state
+            .bridges
+            .values_mut()
+            .for_each(|b| b.neighbours.clear()),
+        7 => state.bridges.values_mut().for_each(|b| b.pinned.clear()),
+        8 => state.bridges.values_mut().for_each(|b| {
+            b.pinned.values_mut().for_each(|p| p.sticky = false);
+            b.settings.spanning_tree = true;
+        }),
+        _ => {
+            let Some(name) = vxlan else { return };
+            match kind {
+                9 => {
+                    let bridge = state.bridge_of(name).unwrap_or(name);
+                    state.apply(&Step::Detach {
+                        interface: name,
+                        bridge,
+                    });
+                    return;
+                }
+                10 => {
+                    let Some(bridge) = state.bridges.keys().next().copied() else {
+                        return;
+                    };
+                    state.apply(&Step::Attach {
+                        interface: name,
+                        bridge,
+                    });
+                    return;
+                }
+                _ => {}
+            }
+            let vxlan = state.vxlans.get_mut(&name).unwrap();
+            match kind {
+                11 => vxlan.fdb.clear(),
+                12 => vxlan.flood.clear(),
+                _ => vxlan.port.flags.isolated = !vxlan.port.flags.isolated,
+            }
+        }
+    }
+}
+
+/// Everything of ours as wanted. Interfaces may be up that need not be.
+fn holds(state: &KernelState, wanted: &KernelState) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&state.bridges, &wanted.bridges);
+    prop_assert_eq!(&state.vxlans, &wanted.vxlans);
+    prop_assert_eq!(&state.filter, &wanted.filter);
+    prop_assert!(!state.bridge_netfilter || wanted.bridges.is_empty());
+    for (name, held) in &state.interfaces {
+        match wanted.interfaces.get(name) {
+            Some(wanted) => prop_assert_eq!(held, wanted),
+            None => prop_assert_eq!(held.port.bridge, None),
+        }
+    }
+    Ok(())
+}
+
+/// The kernel allows one device per key and port: a plan must delete before it creates. Two networks of one database
+/// with the same key are the database's fault, and left to the kernel to refuse.
+fn clashes(state: &KernelState) -> bool {
+    let identities: BTreeSet<_> = state.vxlans.values().map(|v| v.identity).collect();
+    identities.len() != state.vxlans.len()
+}
+
+proptest! {
+    #[test]
+    fn a_plan_carried_out_gives_what_is_wanted(switch in switch(), mut state in kernel()) {
+        let wanted = desired(&switch, &config()).state;
+        for step in &plan(&wanted, &state).steps {
+            state.apply(step);
+        }
+        holds(&state, &wanted)?;
+    }
+
+    #[test]
+    fn nothing_is_planned_where_nothing_is_missing(switch in switch()) {
+        let wanted = desired(&switch, &config()).state;
+        prop_assert_eq!(plan(&wanted, &wanted), Plan::default());
+    }
+
+    #[test]
+    fn an_interrupted_plan_costs_nothing(
+        switch in switch(),
+        mut state in kernel(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let wanted = desired(&switch, &config()).state;
+        let first = plan(&wanted, &state);
+        for step in first.steps.iter().take(cut.index(first.steps.len() + 1)) {
+            state.apply(step);
+        }
+        for step in &plan(&wanted, &state).steps {
+            state.apply(step);
+        }
+        holds(&state, &wanted)?;
+    }
+
+    #[test]
+    fn no_two_devices_have_the_same_key_on_the_way(switch in switch(), mut state in kernel()) {
+        let wanted = desired(&switch, &config()).state;
+        prop_assume!(!clashes(&wanted) && !clashes(&state));
+        for step in &plan(&wanted, &state).steps {
+            state.apply(step);
+            prop_assert!(!clashes(&state), "after {}", step);
+        }
+    }
+
+    #[test]
+    fn a_station_that_stays_is_never_without_a_way(before in switch(), after in switch()) {
+        let mut state = desired(&before, &config()).state;
+        let wanted = desired(&after, &config()).state;
+        let recreated: BTreeSet<_> = state
+            .vxlans
+            .iter()
+            .filter(|(name, held)| wanted.vxlans.get(name).is_none_or(|w| w.identity != held.identity))
+            .map(|(name, _)| *name)
+            .collect();
+        let stays = |state: &KernelState, bridge, mac: &MacAddress| {
+            let pinned = state.bridges.get(&bridge).and_then(|b: &Bridge| b.pinned.get(mac));
+            pinned.is_some_and(|p| state.vxlans.get(&p.port).is_some_and(|v| v.fdb.contains_key(mac)))
+        };
+        let watched: Vec<_> = state
+            .bridges
+            .iter()
+            .flat_map(|(name, bridge)| bridge.pinned.iter().map(|(mac, pinned)| (*name, *mac, pinned.port)))
+            .filter(|(bridge, mac, port)| {
+                let pinned = wanted.bridges.get(bridge).and_then(|b| b.pinned.get(mac));
+                pinned.is_some() && !recreated.contains(port)
+            })
+            .collect();
+        for step in &plan(&wanted, &state).steps {
+            state.apply(step);
+            for (bridge, mac, _) in &watched {
+                prop_assert!(stays(&state, *bridge, mac), "{} after {}", mac, step);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_plan_reads_like_this() {
+    let mut switch = SwitchState::default();
+    let name = LogicalSwitchName::new("net-a");
+    let border = PortVlan {
+        port: PhysicalPort {
+            switch: "vtep".into(),
+            name: "border".into(),
+        },
+        vlan: VlanId::UNTAGGED,
+    };
+    let wan = Locator {
+        ip: Ipv4Addr::new(203, 0, 113, 2),
+        tunnel_key: Vni::new(456),
+    };
+    let station = RemoteMac {
+        locator: wan,
+        ip: Some(Ipv4Addr::new(172, 16, 0, 2).into()),
+    };
+    switch.bindings.insert(border, name.clone());
+    switch.logical_switches.insert(
+        name,
+        LogicalSwitch {
+            owned: true,
+            tunnel_key: Vni::new(123),
+            flood: [wan].into(),
+            macs: [(MacAddress::from_u64(0x0011_2233_4455), station)].into(),
+        },
+    );
+    let wanted = desired(&switch, &config()).state;
+    let made = plan(&wanted, &KernelState::default());
+    assert_eq!(
+        made.to_string(),
+        "\
+replace filter: 0 inside, 1 wan
+create bridge gbba1e34a52aea: l2gw:net=net-a
+create vxlan glba1e34a52aea: l2gw:inside net=net-a vni 123 udp port 4789
+create vxlan gw06cb3fde984f: l2gw:wan net=net-a vni 456 udp port 14789
+host side of gbba1e34a52aea: ipv6 true link-local false arp false
+attach glba1e34a52aea to gbba1e34a52aea
+host side of glba1e34a52aea: ipv6 false link-local false arp false
+attach gw06cb3fde984f to gbba1e34a52aea
+port gw06cb3fde984f: isolated true learning false suppress true hairpin false flood true
+host side of gw06cb3fde984f: ipv6 false link-local false arp false
+bring up gbba1e34a52aea
+answer for 172.16.0.2 on gbba1e34a52aea: 00:11:22:33:44:55
+put 00:11:22:33:44:55 at gw06cb3fde984f to 203.0.113.2:4789 vni 456 pinned
+flood gw06cb3fde984f to 203.0.113.2:4789 vni 456
+bring up glba1e34a52aea
+bring up gw06cb3fde984f
+"
+    );
+    let mut later = wanted.clone();
+    later.vxlans.values_mut().for_each(|v| v.flood.clear());
+    later.filter.iter_mut().for_each(|f| f.wan.clear());
+    assert_eq!(
+        plan(&later, &wanted).to_string(),
+        "\
+change filter: -wan 203.0.113.2 . 456
+no longer flood gw06cb3fde984f to 203.0.113.2:4789 vni 456
+"
+    );
+    assert_eq!(
+        plan(&KernelState::default(), &wanted).to_string(),
+        "\
+delete glba1e34a52aea
+delete gw06cb3fde984f
+delete gbba1e34a52aea
+remove filter
+"
+    );
+}

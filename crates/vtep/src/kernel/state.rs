@@ -1,0 +1,254 @@
+//! What of the kernel is the switch's, as values: the common language of [`desired`](super::desired),
+//! [`observe`](super::observe), [`plan`](super::plan) and [`apply`](super::apply).
+//!
+//! | in the database | in the kernel |
+//! |---|---|
+//! | logical switch | [`Bridge`] |
+//! | its tunnels to inside hosts | one [`Vxlan`] with the logical switch's key |
+//! | its tunnels to remote gateways | one [`Vxlan`] per WAN key, its port isolated from the other WAN ports |
+//! | `Ucast_Macs_Remote` row | an entry of the VXLAN device's forwarding database and a pinned one of the bridge's |
+//! | its `ipaddr` | a neighbour entry on the bridge |
+//! | locator in `unknown-dst` | an all-zero entry of the VXLAN device's forwarding database |
+//! | binding of a physical port | the interface enslaved to the bridge |
+//! | who may send frames in | the [`Filter`] |
+//!
+//! Learnt entries are nobody's statement about what should be: they are in neither state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use model::value::MacAddress;
+
+use super::name::InterfaceName;
+
+/// The kernel state that belongs to this switch, as wanted or as observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelState {
+    /// Bridges of ours.
+    pub bridges: BTreeMap<InterfaceName, Bridge>,
+    /// VXLAN devices of ours.
+    pub vxlans: BTreeMap<InterfaceName, Vxlan>,
+    /// Other interfaces that are, or should be, ports of our bridges. Wanted: the bound ones. Observed: those given to
+    /// the switch, whether bound or not, and whatever else hangs on a bridge of ours.
+    pub interfaces: BTreeMap<InterfaceName, Interface>,
+    /// The packet filter that decides whose frames enter, while there is anything to enter.
+    pub filter: Option<Filter>,
+    /// Whether bridged frames go through the host's IP packet filter (`net.bridge.bridge-nf-call-*`): costs a third of
+    /// the throughput, tracks tenants' connections in the host and reassembles their fragments.
+    pub bridge_netfilter: bool,
+}
+
+/// What every device of ours has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// IFLA_IFALIAS: marks the device as ours and names the logical switch.
+    pub alias: Arc<str>,
+    /// IFLA_GROUP: [`GROUP`].
+    pub group: u32,
+    /// IFLA_MTU: the longest IP packet that passes.
+    pub mtu: u32,
+}
+
+/// IFLA_GROUP of every device of ours: the filter names them by it, and so may an operator (`ip link show group 77`).
+pub const GROUP: u32 = 77;
+
+/// How every alias of ours begins.
+pub const ALIAS: &str = "l2gw:";
+
+/// The bridge of a logical switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridge {
+    /// Name and size.
+    pub link: Link,
+    /// The bridge's own behaviour.
+    pub settings: BridgeSettings,
+    /// How the host's own network stack sees it.
+    pub host: HostSide,
+    /// IFF_UP.
+    pub up: bool,
+    /// Which addresses are nailed to which port: the static entries of the bridge's forwarding database on ports of ours.
+    pub pinned: BTreeMap<MacAddress, Pinned>,
+    /// Permanent neighbour entries of ours, from which the bridge answers ARP and neighbour solicitations.
+    pub neighbours: BTreeMap<IpAddr, MacAddress>,
+}
+
+/// The bridge's own behaviour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeSettings {
+    /// IFLA_ADDRESS. Given, because otherwise it changes with every port that comes and goes.
+    pub address: MacAddress,
+    /// IFLA_BR_STP_STATE.
+    pub spanning_tree: bool,
+    /// IFLA_BR_FORWARD_DELAY in hundredths of a second.
+    pub forward_delay: u32,
+    /// IFLA_BR_MCAST_SNOOPING.
+    pub multicast_snooping: bool,
+    /// IFLA_BR_VLAN_FILTERING.
+    pub vlan_filtering: bool,
+}
+
+/// How the host's own network stack sees a device. A tenant must neither find an address of the host there nor hear it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostSide {
+    /// Whether IPv6 runs on it (`disable_ipv6` is 0). A bridge needs it to answer neighbour solicitations; on a VXLAN
+    /// device it would cost a multicast route per device, quadratic in their number.
+    pub ipv6: bool,
+    /// Whether it gives itself a link-local address (IFLA_INET6_ADDR_GEN_MODE) and so speaks MLD to tenants.
+    pub link_local: bool,
+    /// Whether the host answers ARP for its own addresses there, whatever interface they are on (`arp_ignore` below 8).
+    pub answers_arp: bool,
+}
+
+/// A static entry of a bridge's forwarding database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The port frames go to.
+    pub port: InterfaceName,
+    /// NTF_STICKY: no frame moves it to another port. Without it, whoever sends with the address takes it over.
+    pub sticky: bool,
+}
+
+/// A VXLAN device, one end of all tunnels of a logical switch that share a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Name and size.
+    pub link: Link,
+    /// What the kernel tells devices apart by, and cannot change on a live one.
+    pub identity: VxlanIdentity,
+    /// IFLA_VXLAN_LOCAL: the source address of what it sends.
+    pub local: Option<Ipv4Addr>,
+    /// IFLA_VXLAN_LEARNING: remember which tunnel a source address came from.
+    pub learning: bool,
+    /// How the host's own network stack sees it.
+    pub host: HostSide,
+    /// Its place in a bridge.
+    pub port: BridgePort,
+    /// IFF_UP.
+    pub up: bool,
+    /// Where frames to an address go.
+    pub fdb: BTreeMap<MacAddress, Destination>,
+    /// Where frames to unknown addresses and to groups go.
+    pub flood: BTreeSet<Destination>,
+}
+
+/// The kernel allows one VXLAN device for each such pair, whatever else differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VxlanIdentity {
+    /// IFLA_VXLAN_ID.
+    pub vni: u32,
+    /// IFLA_VXLAN_PORT: the UDP port it listens on.
+    pub udp_port: u16,
+}
+
+/// The far end of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    /// NDA_DST.
+    pub ip: Ipv4Addr,
+    /// NDA_PORT.
+    pub udp_port: u16,
+    /// NDA_VNI.
+    pub vni: u32,
+}
+
+/// An interface that is not of our making.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its place in a bridge.
+    pub port: BridgePort,
+    /// IFF_UP.
+    pub up: bool,
+}
+
+/// An interface's place in a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BridgePort {
+    /// IFLA_MASTER.
+    pub bridge: Option<InterfaceName>,
+    /// What it does as a port; the default while it is none.
+    pub flags: PortFlags,
+}
+
+/// What a bridge port does. The default is what the kernel gives a fresh port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortFlags {
+    /// IFLA_BRPORT_ISOLATED: exchanges no frames with other isolated ports. Keeps WAN tunnels from relaying to each other.
+    pub isolated: bool,
+    /// IFLA_BRPORT_LEARNING.
+    pub learning: bool,
+    /// IFLA_BRPORT_NEIGH_SUPPRESS: ARP and neighbour solicitations the bridge can answer don't leave here.
+    pub suppresses_neighbours: bool,
+    /// IFLA_BRPORT_MODE: sends frames back out of the port they came from.
+    pub hairpin: bool,
+    /// IFLA_BRPORT_UNICAST_FLOOD, IFLA_BRPORT_MCAST_FLOOD and IFLA_BRPORT_BCAST_FLOOD: all of them.
+    pub floods: bool,
+}
+
+impl Default for PortFlags {
+    fn default() -> Self {
+        Self {
+            isolated: false,
+            learning: true,
+            suppresses_neighbours: false,
+            hairpin: false,
+            floods: true,
+        }
+    }
+}
+
+/// Whose frames enter. See [`nft`](super::nft) for the rules made of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Inside hosts and the key each may use.
+    pub inside: BTreeSet<Peer>,
+    /// Remote gateways and the key each may use.
+    pub wan: BTreeSet<Peer>,
+    /// Keys of inside VXLAN devices: what nobody else may send.
+    pub inside_keys: BTreeSet<u32>,
+    /// A fingerprint of each rule, in order.
+    pub rules: Vec<String>,
+}
+
+/// A tunnel somebody may send through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Peer {
+    /// Its source address.
+    pub ip: Ipv4Addr,
+    /// Its key.
+    pub vni: u32,
+}
+
+impl KernelState {
+    /// Whether nothing of ours is there.
+    pub fn is_empty(&self) -> bool {
+        self.bridges.is_empty() && self.vxlans.is_empty() && self.filter.is_none()
+    }
+
+    /// The bridge an interface is a port of.
+    pub fn bridge_of(&self, interface: InterfaceName) -> Option<InterfaceName> {
+        let vxlan = self.vxlans.get(&interface).map(|v| v.port.bridge);
+        vxlan
+            .or_else(|| self.interfaces.get(&interface).map(|i| i.port.bridge))
+            .flatten()
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} . {}", self.ip, self.vni)
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} vni {}", self.ip, self.udp_port, self.vni)
+    }
+}
+
+impl fmt::Display for VxlanIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vni {} udp port {}", self.vni, self.udp_port)
+    }
+}

@@ -1,0 +1,196 @@
+//! A network namespace per test thread, gone when the thread ends, and the words to say what is in it.
+
+use std::process::Command;
+use std::sync::atomic::AtomicBool;
+
+use model::switch::{
+    Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState,
+};
+use model::value::{MacAddress, VlanId, Vni};
+use nix::sched::{CloneFlags, unshare};
+use vtep::kernel::desired::{NodeConfig, desired};
+use vtep::kernel::plan::plan;
+use vtep::kernel::state::KernelState;
+use vtep::kernel::{Kernel, Report};
+
+/// Moves this thread into a fresh network namespace with the switch's own addresses.
+pub(crate) fn namespace() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("root may make a network namespace");
+    for line in [
+        "link set lo up",
+        "addr add 10.0.0.1/32 dev lo",
+        "addr add 192.0.2.1/32 dev lo",
+    ] {
+        ip(line);
+    }
+}
+
+/// Runs ip(8).
+pub(crate) fn ip(arguments: &str) -> String {
+    run("ip", arguments)
+}
+
+/// Runs a command of this thread's namespace.
+pub(crate) fn run(program: &str, arguments: &str) -> String {
+    let output = Command::new(program)
+        .args(arguments.split_whitespace())
+        .output()
+        .expect(program);
+    assert!(
+        output.status.success(),
+        "{program} {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command prints as JSON.
+pub(crate) fn json(program: &str, arguments: &str) -> serde_json::Value {
+    let text = run(program, arguments);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{program}: {error}: {text}"))
+}
+
+pub(crate) fn config() -> NodeConfig {
+    NodeConfig {
+        switch: "vtep".into(),
+        tunnel_ip: "10.0.0.1".parse().unwrap(),
+        wan_ip: "192.0.2.1".parse().unwrap(),
+        ports: [("border".into(), None)].into(),
+        mtu: 1500,
+        ipv6: true,
+    }
+}
+
+pub(crate) fn inside(ip: &str) -> Locator {
+    Locator {
+        ip: ip.parse().unwrap(),
+        tunnel_key: None,
+    }
+}
+
+pub(crate) fn wan(ip: &str, key: u32) -> Locator {
+    Locator {
+        ip: ip.parse().unwrap(),
+        tunnel_key: Vni::new(key),
+    }
+}
+
+pub(crate) fn mac(last: u32) -> MacAddress {
+    MacAddress::from_u64(0x0200_0000_0000 | u64::from(last))
+}
+
+pub(crate) fn name(text: &str) -> LogicalSwitchName {
+    LogicalSwitchName::new(text)
+}
+
+/// Adds a logical switch and binds it to the n-th VLAN of the port that leads nowhere.
+pub(crate) fn add(switch: &mut SwitchState, network: &str, key: u32) {
+    let vlan = u16::try_from(switch.bindings.len()).unwrap();
+    bind(switch, network, "border", vlan);
+    let logical_switch = LogicalSwitch {
+        owned: true,
+        tunnel_key: Vni::new(key),
+        ..LogicalSwitch::default()
+    };
+    switch
+        .logical_switches
+        .insert(name(network), logical_switch);
+}
+
+pub(crate) fn bind(switch: &mut SwitchState, network: &str, port: &str, vlan: u16) {
+    let port = PhysicalPort {
+        switch: "vtep".into(),
+        name: port.into(),
+    };
+    let vlan = VlanId::new(vlan).unwrap();
+    switch
+        .bindings
+        .insert(PortVlan { port, vlan }, name(network));
+}
+
+pub(crate) fn flood(switch: &mut SwitchState, network: &str, locator: Locator) {
+    let logical_switch = switch.logical_switches.get_mut(&name(network)).unwrap();
+    logical_switch.flood.insert(locator);
+}
+
+pub(crate) fn station(
+    switch: &mut SwitchState,
+    network: &str,
+    mac: MacAddress,
+    locator: Locator,
+    ip: Option<&str>,
+) {
+    let ip = ip.map(|ip| ip.parse().unwrap());
+    let logical_switch = switch.logical_switches.get_mut(&name(network)).unwrap();
+    logical_switch.macs.insert(mac, RemoteMac { locator, ip });
+}
+
+/// One network as in the specification's picture: 123 inside, 456 on the WAN, two hosts, two remote gateways.
+pub(crate) fn picture() -> SwitchState {
+    let mut switch = SwitchState::default();
+    add(&mut switch, "net-a", 123);
+    flood(&mut switch, "net-a", inside("10.0.0.11"));
+    flood(&mut switch, "net-a", inside("10.0.0.12"));
+    flood(&mut switch, "net-a", wan("192.0.2.2", 456));
+    station(
+        &mut switch,
+        "net-a",
+        mac(1),
+        inside("10.0.0.11"),
+        Some("172.16.0.1"),
+    );
+    station(
+        &mut switch,
+        "net-a",
+        mac(2),
+        wan("192.0.2.2", 456),
+        Some("172.16.0.2"),
+    );
+    station(
+        &mut switch,
+        "net-a",
+        mac(3),
+        wan("192.0.2.3", 456),
+        Some("fd00::3"),
+    );
+    switch
+}
+
+pub(crate) fn wanted(switch: &SwitchState) -> KernelState {
+    desired(switch, &config()).state
+}
+
+pub(crate) fn open() -> Kernel {
+    Kernel::open(config()).unwrap()
+}
+
+/// Converges, and proves that it did: nothing refused, and an independent look finds just what is wanted.
+pub(crate) fn converge(kernel: &mut Kernel, switch: &SwitchState) -> Report {
+    let wanted = wanted(switch);
+    let report = kernel.converge(&wanted, &AtomicBool::new(false)).unwrap();
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_same(&seen(), &wanted);
+    report
+}
+
+/// What a fresh look finds.
+pub(crate) fn seen() -> KernelState {
+    open().observe().unwrap().clone()
+}
+
+/// Everything of ours is as wanted; if not, what is missing and what is too much is said as plans.
+pub(crate) fn assert_same(seen: &KernelState, wanted: &KernelState) {
+    let interfaces = wanted.interfaces.iter();
+    let same = seen.bridges == wanted.bridges
+        && seen.vxlans == wanted.vxlans
+        && seen.filter == wanted.filter
+        && interfaces
+            .into_iter()
+            .all(|(name, interface)| seen.interfaces.get(name) == Some(interface));
+    assert!(
+        same,
+        "left to do:\n{}to undo:\n{}",
+        plan(wanted, seen),
+        plan(seen, wanted)
+    );
+}
