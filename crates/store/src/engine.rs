@@ -9,6 +9,7 @@ use model::fault::Fault;
 use tokio::sync::{oneshot, watch};
 
 use crate::location::Location;
+use crate::sqlite::Sqlite;
 use crate::{OpenError, Snapshot, Transaction};
 
 /// A database engine.
@@ -25,10 +26,21 @@ pub(crate) trait Engine: Send + Sync {
 
 /// Opens the engine that a URL names.
 pub(crate) async fn open(url: &str) -> Result<Arc<dyn Engine>, OpenError> {
-    match url.parse()? {
-        Location::File(_) | Location::Temporary => Err(OpenError::Url(url.to_owned())),
-        Location::Postgres => Err(OpenError::Postgres),
-    }
+    let location = url.parse()?;
+    let open = move || -> Result<Arc<dyn Engine>, OpenError> {
+        match location {
+            Location::File(path) => Ok(Arc::new(Sqlite::open(&path)?)),
+            Location::Temporary => Ok(Arc::new(Sqlite::open_temporary()?)),
+            Location::Postgres => Err(OpenError::Postgres),
+        }
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.unwrap_or_else(|cause| {
+        Err(OpenError::Engine {
+            path: url.into(),
+            cause: cause.into(),
+        })
+    })
 }
 
 /// Work within a write transaction.

@@ -14,14 +14,17 @@
 //! | `query` | which rows, in which order, and what changed |
 //! | `engine` | what an engine does, and the work that is handed to it |
 //! | `location` | what a database URL means |
+//! | `schema` | the tables as numbered migrations, from the resource table |
+//! | `sqlite` | the SQLite engine |
 //! | `error` | why a database cannot be opened |
 #![deny(missing_docs)]
-#![expect(dead_code, reason = "the engine that runs the jobs is the next commit")]
 
 mod engine;
 mod error;
 mod location;
 mod query;
+mod schema;
+mod sqlite;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;

@@ -1,0 +1,16 @@
+//! The store on real SQLite files.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "what fails here is a failed test"
+)]
+
+mod durability;
+mod laws;
+mod opening;
+mod oracle;
+mod references;
+mod rows;
+mod transactions;
