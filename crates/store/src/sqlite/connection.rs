@@ -132,3 +132,132 @@ fn refused(path: &Path, error: rusqlite::Error) -> OpenError {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use model::fault::FaultKind;
+    use model::resource::{Attribute, Default, Kind, Shape, Template};
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+
+    fn file() -> (TempDir, PathBuf) {
+        let directory = tempdir().unwrap();
+        let path = directory.path().join("l2gw.db");
+        std::fs::File::create(&path).unwrap();
+        (directory, path)
+    }
+
+    fn pragma(connection: &Connection, name: &str) -> rusqlite::types::Value {
+        connection
+            .pragma_query_value(None, name, |row| row.get(0))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_writer_is_durable_and_checks_references_and_readers_cannot_write() {
+        let (_directory, path) = file();
+        let writer = open_writer(&path).unwrap();
+        assert_eq!(pragma(&writer, "journal_mode"), "wal".to_owned().into());
+        // 2 is FULL.
+        assert_eq!(pragma(&writer, "synchronous"), 2.into());
+        assert_eq!(pragma(&writer, "foreign_keys"), 1.into());
+        let reader = open_reader(&path).unwrap();
+        let refused = reader.execute_batch("INSERT INTO \"seen_devices\" VALUES ('tor1')");
+        let code = refused.unwrap_err().sqlite_error_code();
+        assert_eq!(code, Some(ErrorCode::ReadOnly));
+    }
+
+    /// A resource in the table of some version.
+    const fn gateway(
+        kind: Kind,
+        collection: &'static str,
+        attributes: &'static [Attribute],
+        since: u32,
+    ) -> Resource {
+        Resource {
+            kind,
+            member: collection,
+            collection,
+            path: collection,
+            dashed: None,
+            nested: None,
+            noun: collection,
+            command: collection,
+            short_command: collection,
+            about: collection,
+            extension: None,
+            updatable: true,
+            bulk: true,
+            named: true,
+            attributes,
+            unique: &[],
+            not_found: Template(FaultKind::NetworkNotFound, "{}"),
+            in_use: Template(FaultKind::NetworkInUse, "{}"),
+            since,
+        }
+    }
+
+    const ID: Attribute = Attribute::new("id", Shape::Id, "");
+
+    #[test]
+    fn an_older_database_gets_what_newer_versions_add_and_keeps_its_rows() {
+        const PRIORITY: Attribute = Attribute {
+            since: 2,
+            ..Attribute::new("priority", Shape::Integer(0, 9), "").optional(Default::Integer(5))
+        };
+        const BACKUP: Attribute = Attribute {
+            since: 2,
+            ..Attribute::new(
+                "backup_id",
+                Shape::Reference(Kind::L2Gateway, model::resource::OnDelete::Restrict),
+                "",
+            )
+            .required()
+        };
+        static OLD: Resource = gateway(Kind::Network, "old", &[ID], 1);
+        static OLD_NOW: Resource = gateway(Kind::Network, "old", &[ID, PRIORITY, BACKUP], 1);
+        static NEW: Resource = gateway(Kind::Port, "new", &[ID], 2);
+
+        let (_directory, path) = file();
+        let connection = migrated(&path, &[&OLD], 1).unwrap();
+        let row = "INSERT INTO \"old\" (\"revision\", \"id\") VALUES (1, x'00')";
+        connection.execute_batch(row).unwrap();
+        drop(connection);
+
+        let connection = migrated(&path, &[&OLD_NOW, &NEW], 2).unwrap();
+        let old = connection.query_row(
+            "SELECT \"priority\", \"backup_id\" IS NULL FROM \"old\"",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)),
+        );
+        assert_eq!(old.unwrap(), (5, true));
+        let new = connection.query_row("SELECT count(*) FROM \"new\"", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        assert_eq!(new.unwrap(), 0);
+        assert_eq!(schema_version(&connection).unwrap(), Some(2));
+        drop(connection);
+
+        let older = migrated(&path, &[&OLD], 1);
+        assert!(matches!(
+            older,
+            Err(OpenError::Newer {
+                found: 2,
+                known: 1,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_migration_that_fails_changes_nothing() {
+        // The same table twice cannot be created.
+        static ONE: Resource = gateway(Kind::Network, "one", &[ID], 1);
+        let (_directory, path) = file();
+        assert!(migrated(&path, &[&ONE, &ONE], 1).is_err());
+        migrated(&path, &[&ONE], 1).unwrap();
+    }
+}

@@ -204,3 +204,94 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Fault {
     tracing::error!(%fault, "work on the database panicked");
     fault
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use model::fault::FaultKind;
+
+    use super::*;
+    use crate::engine::{Answer, write_job};
+
+    fn devices(names: usize) -> (Box<dyn WriteJob>, Answer<()>) {
+        let names: Vec<_> = (0..names)
+            .map(|number| format!("{number:0>1000}"))
+            .collect();
+        write_job(move |transaction| transaction.remember_devices(&names))
+    }
+
+    /// `PRAGMA max_page_count` is SQLite's own way to be out of space.
+    fn allow(writer: &Writer, pages: i64) {
+        let set = writer
+            .connection
+            .pragma_update(None, "max_page_count", pages);
+        // It answers with a row, which is no error here.
+        assert!(matches!(
+            set,
+            Ok(()) | Err(rusqlite::Error::ExecuteReturnedResults)
+        ));
+    }
+
+    #[test]
+    fn a_full_disk_is_unavailable_until_there_is_space() {
+        let mut writer = Writer::open(DatabaseFile::temporary().unwrap()).unwrap();
+        let pages = writer
+            .connection
+            .pragma_query_value(None, "page_count", |row| row.get(0));
+        let pages: i64 = pages.unwrap();
+        allow(&writer, pages + 10);
+
+        let (queue, waiting) = channel();
+        let (small, mut small_answer) = devices(1);
+        let (large, mut large_answer) = devices(1000);
+        queue.send(large).unwrap();
+        writer.run_group(small, &waiting);
+        let small_end = small_answer.try_recv().unwrap();
+        let fault = large_answer.try_recv().unwrap().unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Unavailable, "{fault}");
+        assert!(!fault.message.contains("full"), "that is for the log");
+
+        // Whatever was told of the small one is true.
+        let mut session = Session::new(&writer.connection, writer.revision);
+        let seen = crate::Snapshot::seen_devices(&mut session).unwrap();
+        assert_eq!(seen.len(), usize::from(small_end.is_ok()));
+        assert_eq!(*writer.revisions.borrow(), seen.len() as u64);
+
+        allow(&writer, pages + 10_000);
+        let (large, mut large_answer) = devices(1000);
+        writer.run_group(large, &waiting);
+        large_answer.try_recv().unwrap().unwrap();
+    }
+
+    #[test]
+    fn deletions_beyond_what_is_remembered_are_forgotten() {
+        let mut writer = Writer::open(DatabaseFile::temporary().unwrap()).unwrap();
+        let (_queue, waiting) = channel();
+        let delete = |writer: &mut Writer| {
+            let (job, mut answer) = write_job(|transaction| {
+                let mut row = model::row::Row::empty(model::resource::Kind::L2Gateway);
+                row.set("id", model::row::Value::Uuid(uuid::Uuid::from_u128(1)));
+                row.set("name", "a".into());
+                row.set("devices", "[]".into());
+                let id = row.id();
+                transaction.insert(&mut [row])?;
+                transaction.delete(model::resource::Kind::L2Gateway, id)
+            });
+            writer.run_group(job, &waiting);
+            assert!(answer.try_recv().unwrap().unwrap());
+        };
+        let remembered = |writer: &Writer| {
+            let sql = "SELECT (SELECT count(*) FROM \"tombstones\"), \"forgotten\" FROM \"state\"";
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+            writer.connection.query_row(sql, [], read).unwrap()
+        };
+        delete(&mut writer);
+        assert_eq!(remembered(&writer), (1, 0));
+        writer.tombstones = TOMBSTONES;
+        delete(&mut writer);
+        assert_eq!(remembered(&writer), (0, 2));
+        delete(&mut writer);
+        assert_eq!(remembered(&writer), (1, 2));
+    }
+}
