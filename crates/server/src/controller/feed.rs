@@ -1,0 +1,63 @@
+//! Keeps the intent's replica in step with the database.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use model::intent::Intent;
+use store::{Change, Store};
+use tokio::sync::watch;
+
+use crate::lock::{read, write};
+
+/// The intent as of a revision of the database.
+#[derive(Debug, Default)]
+pub(crate) struct Replica {
+    /// The revision; 0 before the first read.
+    pub revision: u64,
+    /// What operators asked for.
+    pub intent: Intent,
+}
+
+/// Follows the database until it is closed. `changed` wakes the controllers; the facts are in the replica.
+pub(super) async fn follow(
+    store: Store,
+    replica: Arc<RwLock<Replica>>,
+    changed: watch::Sender<Option<u64>>,
+) {
+    let mut revisions = store.revisions();
+    loop {
+        revisions.borrow_and_update();
+        let target = Arc::clone(&replica);
+        let since = read(&replica).revision;
+        let read = store
+            .read(move |snapshot| {
+                // Under the lock for the whole read, so that nobody sees half a transaction.
+                let mut replica = write(&target);
+                let mut taken = Ok(());
+                let revision = snapshot.changes(since, &mut |change| match change {
+                    Change::Written(row) if taken.is_ok() => taken = replica.intent.put(row),
+                    Change::Written(_) => {}
+                    Change::Reset => replica.intent = Intent::default(),
+                    Change::Deleted(kind, id) => replica.intent.remove(kind, id),
+                })?;
+                taken?;
+                replica.revision = revision;
+                Ok(revision)
+            })
+            .await;
+        match read {
+            Ok(revision) => {
+                changed.send_replace(Some(revision));
+            }
+            Err(fault) => {
+                // The replica may hold a part of the changes; reading them again is harmless.
+                tracing::warn!(%fault, "the controllers cannot read the database; trying again in 1 s");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        }
+        if revisions.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The status board: what the switches hold of each remote resource, read back, never stored.
+//!
+//! Each controller puts up one [`Residue`] per round: what its switches still lack of the intent at a certain revision.
+//! A resource is ACTIVE where nothing of it is lacking; so 100,000 MACs in place cost nothing here.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, RwLock};
+
+use model::intent::Need;
+use model::plan::{Blocked, Plan, Step};
+use model::resource::Kind;
+use model::row::Row;
+use model::status::{Report, Status};
+use model::switch::{Locator, LogicalSwitchName};
+use model::value::MacAddress;
+use uuid::Uuid;
+
+use crate::controller::feed::Replica;
+use crate::lock::{read, write};
+
+/// What every controller last saw of its switches.
+#[derive(Debug)]
+pub struct Board {
+    intent: Arc<RwLock<Replica>>,
+    /// By physical switch name.
+    sightings: RwLock<HashMap<Arc<str>, Arc<Sighting>>>,
+}
+
+/// What one controller last saw of its database, shared by all physical switches in it.
+#[derive(Debug)]
+pub enum Sighting {
+    /// No session: nothing is known to be held.
+    Away {
+        /// Why, in words.
+        reason: String,
+    },
+    /// The database was compared with the intent.
+    Compared(Residue),
+}
+
+/// What a database lacks of what it should hold.
+#[derive(Debug, Default)]
+pub struct Residue {
+    /// The revision of the intent that was compared: what is younger is still on its way.
+    pub revision: u64,
+    logical_switches: HashSet<LogicalSwitchName>,
+    macs: HashMap<LogicalSwitchName, HashSet<MacAddress>>,
+    flood: HashMap<LogicalSwitchName, BTreeSet<Locator>>,
+    /// Bindings that cannot be made, in words.
+    blocked: HashMap<LogicalSwitchName, String>,
+    /// What a logical switch's last transaction was refused with, in the switch's words.
+    refusals: HashMap<LogicalSwitchName, String>,
+    /// Resources that gave way to older ones.
+    conflicts: HashMap<Uuid, String>,
+    /// `switch_fault_status` and `port_fault_status`, by physical switch name.
+    faults: HashMap<Arc<str>, String>,
+}
+
+impl Residue {
+    /// What remains to be done is what is lacking.
+    pub fn of(revision: u64, plan: &Plan) -> Self {
+        let mut residue = Self {
+            revision,
+            ..Self::default()
+        };
+        for step in &plan.steps {
+            match step {
+                Step::CreateLogicalSwitch { name, .. }
+                | Step::AdoptLogicalSwitch { name }
+                | Step::RekeyLogicalSwitch { name, .. } => {
+                    residue.logical_switches.insert(name.clone());
+                }
+                Step::Bind { logical_switch, .. } => {
+                    residue.logical_switches.insert(logical_switch.clone());
+                }
+                Step::PutMac {
+                    logical_switch,
+                    mac,
+                    ..
+                } => {
+                    let macs = residue.macs.entry(logical_switch.clone());
+                    macs.or_default().insert(*mac);
+                }
+                Step::SetFlood {
+                    logical_switch,
+                    was,
+                    locators,
+                } => {
+                    let lacking = locators.difference(was).copied().collect();
+                    residue.flood.insert(logical_switch.clone(), lacking);
+                }
+                // What is held beyond what is wanted keeps nothing from being ACTIVE.
+                Step::Unbind { .. }
+                | Step::RemoveMac { .. }
+                | Step::RemoveSurplus(_)
+                | Step::DeleteLogicalSwitch { .. } => {}
+            }
+        }
+        for blocked in &plan.blocked {
+            let Blocked {
+                port_vlan,
+                logical_switch,
+                reason,
+            } = blocked;
+            residue.blocked.insert(
+                logical_switch.clone(),
+                format!("{port_vlan} cannot be bound: {reason}"),
+            );
+        }
+        residue
+    }
+
+    /// Adds what transactions were refused with.
+    #[must_use]
+    pub fn with_refusals(
+        mut self,
+        refusals: impl IntoIterator<Item = (LogicalSwitchName, String)>,
+    ) -> Self {
+        self.refusals.extend(refusals);
+        self
+    }
+
+    /// Adds what gave way to older declarations.
+    #[must_use]
+    pub fn with_conflicts(mut self, conflicts: impl IntoIterator<Item = (Uuid, String)>) -> Self {
+        self.conflicts.extend(conflicts);
+        self
+    }
+
+    /// Adds what the switches themselves complain about.
+    #[must_use]
+    pub fn with_faults(mut self, faults: impl IntoIterator<Item = (Arc<str>, String)>) -> Self {
+        self.faults.extend(faults);
+        self
+    }
+
+    fn report(&self, device: &str, need: &Need, row: &Row, mac: Option<MacAddress>) -> Report {
+        let name = &need.logical_switch;
+        if let Some(reason) = self.conflicts.get(&need.connection) {
+            return Report::because(Status::Error, reason.clone());
+        }
+        if let Some(reason) = self.blocked.get(name) {
+            return Report::because(Status::Error, reason.clone());
+        }
+        if let Some(fault) = self.faults.get(device) {
+            return Report::because(Status::Error, format!("switch {device} reports {fault}"));
+        }
+        let lacking = if row.revision > self.revision || self.logical_switches.contains(name) {
+            true
+        } else if let Some(mac) = mac {
+            self.macs.get(name).is_some_and(|macs| macs.contains(&mac))
+        } else {
+            let flood = self.flood.get(name);
+            need.flood && flood.is_some_and(|lacking| lacking.contains(&need.locator))
+        };
+        if !lacking {
+            return Report::ACTIVE;
+        }
+        match self.refusals.get(name) {
+            Some(words) => Report::because(
+                Status::Error,
+                format!("switch {device} refused it: {words}"),
+            ),
+            None => Report::because(Status::Build, format!("on its way to switch {device}")),
+        }
+    }
+}
+
+impl Board {
+    pub(crate) fn new(intent: Arc<RwLock<Replica>>) -> Self {
+        Self {
+            intent,
+            sightings: RwLock::default(),
+        }
+    }
+
+    /// Puts up what a controller saw, for all physical switches of its database.
+    pub(crate) fn put(&self, devices: impl IntoIterator<Item = Arc<str>>, sighting: Sighting) {
+        let sighting = Arc::new(sighting);
+        let mut sightings = write(&self.sightings);
+        for device in devices {
+            sightings.insert(device, Arc::clone(&sighting));
+        }
+    }
+
+    /// The status of a row, and why it is not ACTIVE.
+    pub fn report(&self, row: &Row) -> Report {
+        let intent = read(&self.intent);
+        let of_connection = |connection: Uuid, mac: Option<MacAddress>| {
+            let Some(need) = intent.intent.need(connection) else {
+                return Report::because(Status::Build, "on its way to the controllers");
+            };
+            let sightings = read(&self.sightings);
+            need.devices
+                .iter()
+                .map(|device| match sightings.get(device).map(|s| &**s) {
+                    None => Report::because(
+                        Status::Down,
+                        format!("switch {device} has not connected since the server started"),
+                    ),
+                    Some(Sighting::Away { reason }) => {
+                        Report::because(Status::Down, format!("switch {device} is away: {reason}"))
+                    }
+                    Some(Sighting::Compared(residue)) => residue.report(device, &need, row, mac),
+                })
+                .fold(Report::ACTIVE, Report::worse)
+        };
+        match row.resource.kind {
+            Kind::L2RemoteMac => match row.uuid("rgw_connection") {
+                Some(connection) => of_connection(connection, row.mac("mac")),
+                None => Report::ACTIVE,
+            },
+            Kind::L2RemoteGatewayConnection => of_connection(row.id(), None),
+            // A remote gateway is as well as its connections are; one without any has nothing to wait for.
+            Kind::L2RemoteGateway => {
+                let connections: Vec<Uuid> = intent.intent.connections_to(row.id()).collect();
+                connections
+                    .into_iter()
+                    .map(|connection| of_connection(connection, None))
+                    .fold(Report::ACTIVE, Report::worse)
+            }
+            Kind::Network | Kind::Port | Kind::L2Gateway | Kind::L2GatewayConnection => {
+                Report::ACTIVE
+            }
+        }
+    }
+}
