@@ -211,8 +211,10 @@ impl Controller {
             .with_refusals(self.refusals.clone())
             .with_conflicts(desired.conflicts.iter().map(|(id, why)| (*id, why.clone())))
             .with_faults(faults);
-        self.board
-            .put(self.devices.iter().cloned(), Sighting::Compared(residue));
+        self.board.put(
+            self.devices.iter().cloned(),
+            Sighting::Compared(Box::new(residue)),
+        );
     }
 
     /// Notes which physical switches are behind the target, and has the database remember new ones. False if that

@@ -35,7 +35,7 @@ pub enum Sighting {
         reason: String,
     },
     /// The database was compared with the intent.
-    Compared(Residue),
+    Compared(Box<Residue>),
 }
 
 /// What a database lacks of what it should hold.
