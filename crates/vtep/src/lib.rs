@@ -1,2 +1,37 @@
 //! The software VTEP: a plain Linux server as a hardware_vtep switch.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`options`] | the command line |
+//! | `daemon` | the loop: database and kernel are made to match |
+//! | `ovsdb_server` | the database's server |
+//! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
+//! | `down` | takes everything back |
+
+mod daemon;
+mod down;
+mod error;
 pub mod kernel;
+mod lock;
+pub mod options;
+mod ovsdb_server;
+
+pub use error::Error;
+pub use options::Options;
+
+/// Runs `l2gw vtep` until SIGTERM or SIGINT. Must be called on a multi-threaded runtime all of whose threads are in the
+/// network namespace of the switch.
+///
+/// # Errors
+/// Why it could not start or go on, in one line.
+pub async fn run(options: Options) -> Result<(), Error> {
+    match (options.command, options.switch) {
+        (Some(options::Command::Down { state_dir }), _) => {
+            let work = tokio::task::spawn_blocking(move || down::down(&state_dir));
+            work.await.map_err(|error| Error::Runtime(error.into()))?
+        }
+        (None, Some(switch)) => daemon::serve(switch).await,
+        // clap asks for a name before it comes to this.
+        (None, None) => Ok(()),
+    }
+}

@@ -11,6 +11,32 @@ use vtep::kernel::desired::{NodeConfig, desired};
 use vtep::kernel::name::InterfaceName;
 use vtep::kernel::{Kernel, plan::plan, state::KernelState};
 
+#[cfg(test)]
+mod words {
+    use std::sync::atomic::AtomicBool;
+
+    use model::switch::SwitchState;
+    use vtep::kernel::{Kernel, Report};
+
+    use super::support::{assert_same, run, seen, wanted};
+
+    /// What a command prints as JSON.
+    pub(crate) fn json(program: &str, arguments: &str) -> serde_json::Value {
+        let text = run(program, arguments);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{program}: {error}: {text}"))
+    }
+
+    /// Converges, and proves that it did: nothing refused, and an independent look finds just what is wanted.
+    pub(crate) fn converge(kernel: &mut Kernel, switch: &SwitchState) -> Report {
+        let wanted = wanted(switch);
+        let report = kernel.converge(&wanted, &AtomicBool::new(false)).unwrap();
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_same(&seen(), &wanted);
+        report
+    }
+}
+use words::*;
+
 #[test]
 fn a_network_becomes_devices_and_entries() {
     namespace();

@@ -103,6 +103,11 @@ impl Kernel {
         self.events.sockets()
     }
 
+    /// Whether there is such an interface.
+    pub fn has_interface(&mut self, name: InterfaceName) -> io::Result<bool> {
+        observe::index(&mut self.netlink, name).map(|index| index.is_some())
+    }
+
     /// Changes sent to the kernel so far.
     pub fn writes(&self) -> u64 {
         self.netlink.writes + self.other_writes

@@ -1,17 +1,16 @@
 //! A network namespace per test thread, gone when the thread ends, and the words to say what is in it.
 
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
 
 use model::switch::{
     Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState,
 };
 use model::value::{MacAddress, VlanId, Vni};
 use nix::sched::{CloneFlags, unshare};
+use vtep::kernel::Kernel;
 use vtep::kernel::desired::{NodeConfig, desired};
 use vtep::kernel::plan::plan;
 use vtep::kernel::state::KernelState;
-use vtep::kernel::{Kernel, Report};
 
 /// Moves this thread into a fresh network namespace with the switch's own addresses.
 pub(crate) fn namespace() {
@@ -42,12 +41,6 @@ pub(crate) fn run(program: &str, arguments: &str) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// What a command prints as JSON.
-pub(crate) fn json(program: &str, arguments: &str) -> serde_json::Value {
-    let text = run(program, arguments);
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{program}: {error}: {text}"))
 }
 
 pub(crate) fn config() -> NodeConfig {
@@ -162,15 +155,6 @@ pub(crate) fn wanted(switch: &SwitchState) -> KernelState {
 
 pub(crate) fn open() -> Kernel {
     Kernel::open(config()).unwrap()
-}
-
-/// Converges, and proves that it did: nothing refused, and an independent look finds just what is wanted.
-pub(crate) fn converge(kernel: &mut Kernel, switch: &SwitchState) -> Report {
-    let wanted = wanted(switch);
-    let report = kernel.converge(&wanted, &AtomicBool::new(false)).unwrap();
-    assert!(report.failures.is_empty(), "{:?}", report.failures);
-    assert_same(&seen(), &wanted);
-    report
 }
 
 /// What a fresh look finds.

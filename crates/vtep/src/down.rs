@@ -1,0 +1,49 @@
+//! `l2gw vtep down`: takes back everything the switch made.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use crate::daemon::state_dir;
+use crate::error::Error;
+use crate::kernel::Kernel;
+use crate::kernel::desired::NodeConfig;
+use crate::kernel::state::KernelState;
+use crate::lock::Lock;
+use crate::ovsdb_server::OvsdbServer;
+
+/// Removes our devices and packet filter, and stops the ovsdb-server of the state directory. Interfaces given to the
+/// switch are let go of and stay up.
+pub(crate) fn down(path: &Path) -> Result<(), Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    // Known here, so that a wrong path is an error and no new directory.
+    let directory = state_dir(path)?;
+    let _lock = Lock::take(&directory)?;
+    // Nothing is wanted, so it does not matter what the switch was given.
+    let nobody = NodeConfig {
+        switch: "".into(),
+        tunnel_ip: Ipv4Addr::UNSPECIFIED,
+        wan_ip: Ipv4Addr::UNSPECIFIED,
+        ports: BTreeMap::new(),
+        mtu: 0,
+        ipv6: false,
+    };
+    let mut kernel = Kernel::open(nobody).map_err(Error::Kernel)?;
+    let never = AtomicBool::new(false);
+    let report = kernel
+        .converge(&KernelState::default(), &never)
+        .map_err(Error::Kernel)?;
+    if let Some(failure) = report.failures.first() {
+        return Err(Error::NotRemoved(failure.to_string()));
+    }
+    if !report.plan.is_empty() {
+        tracing::info!("kernel: {}", report.plan.summary());
+    }
+    if OvsdbServer::new(directory, Vec::new())?.stop()? {
+        tracing::info!("ovsdb-server stopped");
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! What keeps the switch from starting, each in one line that says what to do.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why `l2gw vtep` did not start or could not go on.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// Not root.
+    #[error("l2gw vtep changes network devices and must be run as root")]
+    NotRoot,
+    /// A port or interface is given twice.
+    #[error("--port: {0} is given twice")]
+    PortTwice(String),
+    /// There is no such interface.
+    #[error("--port {port}={interface}: this host has no interface {interface}")]
+    NoSuchInterface {
+        /// The port's name.
+        port: String,
+        /// The interface's name.
+        interface: String,
+    },
+    /// A program is missing.
+    #[error("{program} is missing; on Debian: apt-get install {package}")]
+    Missing {
+        /// The program or file.
+        program: &'static str,
+        /// The Debian package that has it.
+        package: &'static str,
+    },
+    /// The state directory can't be used.
+    #[error("state directory {}: {source}", path.display())]
+    StateDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A socket in the state directory would have too long a path.
+    #[error("state directory {}: its path is too long for a socket in it (100 bytes at most)", .0.display())]
+    LongStateDir(PathBuf),
+    /// Another daemon has the state directory.
+    #[error("state directory {}: in use by a running l2gw vtep", .0.display())]
+    InUse(PathBuf),
+    /// ovsdb-server did not start.
+    #[error("ovsdb-server did not start: {0}")]
+    OvsdbServer(String),
+    /// A port to listen on can't be had.
+    #[error("--listen {target}: {source}")]
+    Listen {
+        /// The target.
+        target: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The kernel can't be talked to.
+    #[error("kernel: {0}")]
+    Kernel(#[source] io::Error),
+    /// The packet filter can't be used.
+    #[error("packet filter: {0}")]
+    Filter(#[source] io::Error),
+    /// Something of ours could not be removed.
+    #[error("not everything could be removed: {0}")]
+    NotRemoved(String),
+    /// The runtime failed us.
+    #[error("{0}")]
+    Runtime(#[source] io::Error),
+}

@@ -1,0 +1,244 @@
+//! The command line of `l2gw vtep`.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use model::value::is_tunnel_endpoint;
+use ovsdb::Target;
+
+use crate::error::Error;
+use crate::kernel::desired::NodeConfig;
+use crate::kernel::name::InterfaceName;
+
+/// The port every switch has and that leads nowhere: a gateway without a physical port binds its networks to it.
+pub const BORDER: &str = "border";
+
+/// Turn this server into a hardware_vtep switch
+///
+/// Starts (or attaches to) an ovsdb-server, and makes bridges, VXLAN devices and forwarding entries of the kernel match
+/// what a controller writes there. What is forwarded is forwarded by the kernel: it goes on while this program is
+/// stopped, killed or upgraded, and ovsdb-server goes on with it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Options {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The switch to be.
+    #[command(flatten)]
+    pub switch: Option<SwitchOptions>,
+}
+
+/// What else can be done.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Remove everything this switch made in the kernel and stop its ovsdb-server
+    ///
+    /// Forwarding ends. The database stays: started again, the switch is as before.
+    Down {
+        /// Directory the switch was started with
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+        state_dir: PathBuf,
+    },
+}
+
+/// Database, sockets and log.
+const DEFAULT_STATE_DIR: &str = "/var/lib/l2gw/vtep";
+
+/// The switch to be.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SwitchOptions {
+    /// Name of the switch (Physical_Switch.name): what the API calls a device
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub name: String,
+    /// This host's address towards the cloud's own hosts
+    #[arg(long, value_name = "IP", value_parser = tunnel_endpoint)]
+    pub tunnel_ip: Ipv4Addr,
+    /// This host's address towards remote gateways [default: the tunnel IP]
+    #[arg(long, value_name = "IP", value_parser = tunnel_endpoint)]
+    pub wan_ip: Option<Ipv4Addr>,
+    /// Physical port: its name, and the interface it is. May be given several times; a port named "border" that leads
+    /// nowhere is always there
+    #[arg(long = "port", value_name = "NAME=INTERFACE")]
+    pub ports: Vec<PortOption>,
+    /// Directory for database, socket (db.sock) and log; made if it is not there
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// Where controllers may connect, as ptcp:PORT[:IP]. May be given several times
+    #[arg(long = "listen", value_name = "TARGET", value_parser = listen_target)]
+    pub listen: Vec<Target>,
+    /// Controller to connect to, as tcp:IP:PORT. May be given several times
+    #[arg(long = "manager", value_name = "TARGET", value_parser = manager_target)]
+    pub managers: Vec<Target>,
+    /// Largest MTU of any tenant network: larger frames are refused, or split where their sender allows it
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65485))]
+    pub mtu: u32,
+}
+
+/// `NAME=INTERFACE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortOption {
+    /// `Physical_Port.name`.
+    pub name: String,
+    /// The interface.
+    pub interface: InterfaceName,
+}
+
+impl FromStr for PortOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, interface) = text
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or("expected NAME=INTERFACE")?;
+        if name == BORDER {
+            return Err(format!(
+                "the name \"{BORDER}\" is reserved for the port that leads nowhere"
+            ));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            interface: interface.parse().map_err(|error| format!("{error}"))?,
+        })
+    }
+}
+
+fn tunnel_endpoint(text: &str) -> Result<Ipv4Addr, String> {
+    let ip: Ipv4Addr = text
+        .parse()
+        .map_err(|_| "expected an IPv4 address".to_owned())?;
+    if is_tunnel_endpoint(ip) {
+        Ok(ip)
+    } else {
+        Err("no tunnel can end at this address".to_owned())
+    }
+}
+
+fn listen_target(text: &str) -> Result<Target, String> {
+    match text.parse().map_err(|error| format!("{error}"))? {
+        target @ Target::PassiveTcp(_) => Ok(target),
+        _ => Err("expected ptcp:PORT[:IP]".to_owned()),
+    }
+}
+
+fn manager_target(text: &str) -> Result<Target, String> {
+    match text.parse().map_err(|error| format!("{error}"))? {
+        target @ Target::Tcp(_) => Ok(target),
+        _ => Err("expected tcp:IP:PORT".to_owned()),
+    }
+}
+
+impl SwitchOptions {
+    /// The switch's address towards remote gateways.
+    pub fn wan_ip(&self) -> Ipv4Addr {
+        self.wan_ip.unwrap_or(self.tunnel_ip)
+    }
+
+    /// What the kernel side needs to know.
+    ///
+    /// # Errors
+    /// A port's name or interface is given twice.
+    pub fn node_config(&self, ipv6: bool) -> Result<NodeConfig, Error> {
+        let mut ports: BTreeMap<Arc<str>, Option<InterfaceName>> = BTreeMap::new();
+        ports.insert(BORDER.into(), None);
+        for PortOption { name, interface } in &self.ports {
+            if ports.values().any(|taken| *taken == Some(*interface)) {
+                return Err(Error::PortTwice(interface.to_string()));
+            }
+            if ports
+                .insert(name.as_str().into(), Some(*interface))
+                .is_some()
+            {
+                return Err(Error::PortTwice(name.clone()));
+            }
+        }
+        Ok(NodeConfig {
+            switch: self.name.as_str().into(),
+            tunnel_ip: self.tunnel_ip,
+            wan_ip: self.wan_ip(),
+            ports,
+            mtu: self.mtu,
+            ipv6,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(line: &str) -> Result<Options, String> {
+        let words = std::iter::once("vtep").chain(line.split_whitespace());
+        Line::try_parse_from(words)
+            .map(|line| line.options)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_whole_command_line_is_understood() {
+        let line = "--name sw --tunnel-ip 10.0.0.1 --port up=eth1 --listen ptcp:6640 --manager tcp:10.0.0.9:6640";
+        let switch = parse(line).unwrap().switch.unwrap();
+        assert_eq!(switch.wan_ip(), switch.tunnel_ip);
+        let config = switch.node_config(true).unwrap();
+        let names: Vec<_> = config.ports.keys().map(AsRef::as_ref).collect();
+        assert_eq!(names, ["border", "up"]);
+    }
+
+    #[test]
+    fn down_needs_no_switch() {
+        let options = parse("down --state-dir /tmp/x").unwrap();
+        assert!(
+            matches!(options.command, Some(Command::Down { state_dir }) if state_dir.ends_with("x"))
+        );
+        assert!(options.switch.is_none());
+    }
+
+    #[test]
+    fn what_is_missing_or_wrong_is_named() {
+        for (line, told) in [
+            ("", "--name"),
+            ("--tunnel-ip 10.0.0.1", "--name"),
+            ("--name sw", "--tunnel-ip"),
+            ("--name sw --tunnel-ip 127.0.0.1", "no tunnel can end"),
+            (
+                "--name sw --tunnel-ip 10.0.0.1 --port eth1",
+                "expected NAME=INTERFACE",
+            ),
+            (
+                "--name sw --tunnel-ip 10.0.0.1 --port border=eth1",
+                "reserved",
+            ),
+            (
+                "--name sw --tunnel-ip 10.0.0.1 --port a=sixteen-bytes-xx",
+                "not an interface name",
+            ),
+            (
+                "--name sw --tunnel-ip 10.0.0.1 --listen tcp:1.2.3.4:5",
+                "expected ptcp",
+            ),
+            (
+                "--name sw --tunnel-ip 10.0.0.1 --manager ptcp:6640",
+                "expected tcp",
+            ),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(told), "{line}: {error}");
+        }
+        let switch = parse("--name sw --tunnel-ip 10.0.0.1 --port a=eth1 --port b=eth1")
+            .unwrap()
+            .switch;
+        let error = switch.unwrap().node_config(true).unwrap_err();
+        assert_eq!(error.to_string(), "--port: eth1 is given twice");
+    }
+}

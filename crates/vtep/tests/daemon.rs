@@ -1,0 +1,402 @@
+//! The whole switch: a real ovsdb-server, a controller that writes to it, and the kernel of a network namespace.
+
+#[cfg(test)]
+mod support;
+
+#[cfg(test)]
+mod switch {
+    use std::future::Future;
+    use std::path::{Path, PathBuf};
+    use std::time::Duration;
+
+    use clap::Parser;
+    use hardware_vtep::{Database, NAME};
+    use model::switch::SwitchState;
+    use ovsdb::{Connection, ConnectionOptions, Target};
+    use tokio::task::JoinHandle;
+
+    use super::support::{assert_same, ip, namespace, run, seen, wanted};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: vtep::Options,
+    }
+
+    /// A switch in a network namespace and a directory of its own.
+    pub(crate) struct Switch {
+        directory: tempfile::TempDir,
+        daemon: Option<JoinHandle<Result<(), vtep::Error>>>,
+    }
+
+    /// Runs a test on a runtime inside a fresh network namespace.
+    pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+        namespace();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(test());
+    }
+
+    impl Switch {
+        pub(crate) fn new() -> Self {
+            let directory = tempfile::Builder::new()
+                .prefix("l2gw-vtep-")
+                .tempdir()
+                .unwrap();
+            Self {
+                directory,
+                daemon: None,
+            }
+        }
+
+        pub(crate) fn path(&self) -> &Path {
+            self.directory.path()
+        }
+
+        fn socket(&self) -> PathBuf {
+            self.path().join("db.sock")
+        }
+
+        /// The daemon's options: the switch of `support::config`, and `more`.
+        pub(crate) fn options(&self, more: &str) -> vtep::Options {
+            let line = format!(
+                "vtep --name vtep --tunnel-ip 10.0.0.1 --wan-ip 192.0.2.1 --state-dir {} {more}",
+                self.path().display()
+            );
+            Line::try_parse_from(line.split_whitespace())
+                .unwrap_or_else(|error| panic!("{error}"))
+                .options
+        }
+
+        /// Starts the daemon.
+        pub(crate) fn start(&mut self, more: &str) {
+            self.daemon = Some(tokio::spawn(vtep::run(self.options(more))));
+        }
+
+        /// Ends the daemon in mid-air.
+        pub(crate) async fn kill(&mut self) {
+            let daemon = self.daemon.take().unwrap();
+            daemon.abort();
+            assert!(daemon.await.unwrap_err().is_cancelled());
+        }
+
+        /// Runs the daemon until it gives up, and tells why.
+        pub(crate) async fn refusal(&self, more: &str) -> String {
+            let run = vtep::run(self.options(more));
+            let given_up = tokio::time::timeout(Duration::from_secs(20), run).await;
+            given_up
+                .expect("it must not start")
+                .unwrap_err()
+                .to_string()
+        }
+
+        pub(crate) async fn down(&self) {
+            let line = format!("vtep down --state-dir {}", self.path().display());
+            let options = Line::try_parse_from(line.split_whitespace())
+                .unwrap_or_else(|e| panic!("{e}"))
+                .options;
+            vtep::run(options).await.unwrap();
+        }
+
+        /// Where a controller sits.
+        pub(crate) fn controller(&self) -> Connection<Database> {
+            let target = Target::Unix(self.socket());
+            Connection::start(target, NAME, ConnectionOptions::default())
+        }
+
+        /// ovsdb-server's process, while it runs.
+        pub(crate) fn server(&self) -> Option<String> {
+            let pid = std::fs::read_to_string(self.path().join("ovsdb-server.pid")).ok()?;
+            let pid = pid.trim().to_owned();
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .ok()
+                .filter(|line| !line.is_empty())?;
+            Some(pid)
+        }
+    }
+
+    impl Drop for Switch {
+        fn drop(&mut self) {
+            if let Some(pid) = self.server() {
+                run("kill", &format!("-KILL {pid}"));
+            }
+        }
+    }
+
+    /// Waits until the controller sees what it waits for.
+    pub(crate) async fn until<T>(
+        connection: &Connection<Database>,
+        what: &str,
+        mut test: impl FnMut(&Database) -> Option<T>,
+    ) -> T {
+        let mut wakeups = connection.wakeups();
+        let wait = async {
+            loop {
+                if let Some(result) = connection.replica().read(|held| held.and_then(&mut test)) {
+                    return result;
+                }
+                wakeups.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait)
+            .await
+            .expect(what)
+    }
+
+    /// Writes what should be, as a controller does.
+    pub(crate) async fn write(connection: &Connection<Database>, desired: &SwitchState) {
+        until(connection, "ports", |held| {
+            (!held.state().ports.is_empty()).then_some(())
+        })
+        .await;
+        let (session, _) = connection.up().await;
+        let plan = connection
+            .replica()
+            .read(|held| model::plan::plan(desired, held.unwrap().state()));
+        assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+        let failures = hardware_vtep::apply(&session, connection.replica(), &plan).await;
+        assert!(failures.is_empty(), "{failures:?}");
+    }
+
+    /// Waits until the kernel holds what the database says.
+    pub(crate) async fn forwards(switch: &SwitchState) {
+        let wanted = wanted(switch);
+        for _ in 0..400 {
+            let seen = tokio::task::block_in_place(seen);
+            if seen.bridges == wanted.bridges
+                && seen.vxlans == wanted.vxlans
+                && seen.filter == wanted.filter
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert_same(&seen(), &wanted);
+    }
+
+    pub(crate) fn links() -> String {
+        ip("-o link show")
+    }
+}
+
+use std::time::Duration;
+
+use support::*;
+use switch::*;
+use vtep::kernel::state::KernelState;
+
+#[test]
+fn what_a_controller_writes_is_forwarded() {
+    in_namespace(|| async {
+        let mut switch = Switch::new();
+        switch.start("");
+        let controller = switch.controller();
+        let (description, ips, ports) = until(&controller, "the switch", |held| {
+            let switch = held.physical_switches().remove("vtep")?;
+            let ports: Vec<String> = switch.ports.keys().map(ToString::to_string).collect();
+            Some((switch.description, switch.tunnel_ips, ports))
+        })
+        .await;
+        assert_eq!(description, "l2gw software VTEP, WAN 192.0.2.1");
+        assert_eq!(ips, ["10.0.0.1".to_owned()].into());
+        assert_eq!(ports, ["border"]);
+
+        write(&controller, &picture()).await;
+        forwards(&picture()).await;
+        let mut more = picture();
+        station(
+            &mut more,
+            "net-a",
+            mac(9),
+            wan("192.0.2.2", 456),
+            Some("172.16.0.9"),
+        );
+        write(&controller, &more).await;
+        forwards(&more).await;
+    });
+}
+
+#[test]
+fn a_restart_changes_nothing_in_the_kernel() {
+    in_namespace(|| async {
+        let mut switch = Switch::new();
+        switch.start("");
+        let controller = switch.controller();
+        write(&controller, &picture()).await;
+        forwards(&picture()).await;
+        switch.kill().await;
+        let server = switch.server();
+        assert!(server.is_some(), "the database must outlive the daemon");
+
+        let mut watcher = open();
+        assert_same(watcher.observe().unwrap(), &wanted(&picture()));
+        switch.start("");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(
+            !watcher.is_stale().unwrap(),
+            "the restart wrote to the kernel"
+        );
+        assert_eq!(switch.server(), server);
+
+        // And it is at work again.
+        let mut less = picture();
+        less.logical_switches
+            .values_mut()
+            .for_each(|l| l.macs.clear());
+        write(&controller, &less).await;
+        forwards(&less).await;
+    });
+}
+
+#[test]
+fn a_database_server_that_dies_is_started_again_and_forwarding_goes_on() {
+    in_namespace(|| async {
+        let mut switch = Switch::new();
+        switch.start("");
+        let controller = switch.controller();
+        write(&controller, &picture()).await;
+        forwards(&picture()).await;
+        let first = switch.server().unwrap();
+        let mut watcher = open();
+        watcher.observe().unwrap();
+        run("kill", &format!("-KILL {first}"));
+        for _ in 0..400 {
+            if switch.server().is_some_and(|server| server != first) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert_ne!(switch.server().as_ref(), Some(&first));
+        let mut less = picture();
+        less.logical_switches
+            .values_mut()
+            .for_each(|l| l.macs.clear());
+        assert!(!watcher.is_stale().unwrap(), "the kernel was touched");
+        let controller = switch.controller();
+        write(&controller, &less).await;
+        forwards(&less).await;
+    });
+}
+
+#[test]
+fn what_cannot_be_done_is_told_in_the_database() {
+    in_namespace(|| async {
+        ip("link add eth9 type veth peer name far9");
+        let mut switch = Switch::new();
+        switch.start("--port uplink=eth9");
+        let controller = switch.controller();
+        write(&controller, &picture()).await;
+        forwards(&picture()).await;
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "uplink", 7);
+        add(&mut wanted, "net-b", 123);
+        write(&controller, &wanted).await;
+        let told = until(&controller, "faults", |held| {
+            let words = held.faults().remove("vtep")?;
+            (words.contains("on port uplink") && words.contains("VNI")).then_some(words)
+        })
+        .await;
+        assert!(
+            told.contains("only untagged bindings (vlan 0) are supported"),
+            "{told}"
+        );
+        assert!(told.contains("net=net-b"), "{told}");
+        assert!(
+            told.contains("A VXLAN device with the specified VNI already exists"),
+            "{told}"
+        );
+
+        write(&controller, &picture()).await;
+        until(&controller, "no faults", |held| {
+            held.faults().is_empty().then_some(())
+        })
+        .await;
+        forwards(&picture()).await;
+    });
+}
+
+#[test]
+fn what_others_break_is_put_right() {
+    in_namespace(|| async {
+        let mut switch = Switch::new();
+        switch.start("");
+        let controller = switch.controller();
+        write(&controller, &picture()).await;
+        forwards(&picture()).await;
+        run("nft", "flush ruleset");
+        forwards(&picture()).await;
+        let bridge = vtep::kernel::name::InterfaceName::bridge(&name("net-a"));
+        ip(&format!("link delete {bridge}"));
+        forwards(&picture()).await;
+    });
+}
+
+#[test]
+fn down_takes_everything_back() {
+    in_namespace(|| async {
+        let before = links();
+        let mut switch = Switch::new();
+        switch.start("");
+        let controller = switch.controller();
+        write(&controller, &picture()).await;
+        forwards(&picture()).await;
+        switch.kill().await;
+        switch.down().await;
+        assert_eq!(links(), before);
+        assert_eq!(seen(), KernelState::default());
+        assert_eq!(switch.server(), None);
+
+        // The database is still there.
+        switch.start("");
+        forwards(&picture()).await;
+    });
+}
+
+#[test]
+fn it_listens_where_it_is_told_also_after_a_restart() {
+    in_namespace(|| async {
+        let reachable = |port: u16| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let mut switch = Switch::new();
+        switch.start("--listen ptcp:6641:127.0.0.1");
+        let controller = switch.controller();
+        let is_up = |held: &hardware_vtep::Database| held.switch_names().next();
+        until(&controller, "the switch", is_up).await;
+        assert!(reachable(6641));
+        switch.kill().await;
+        switch.start("--listen ptcp:6642:127.0.0.1");
+        for _ in 0..400 {
+            if reachable(6642) && !reachable(6641) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("6641: {}, 6642: {}", reachable(6641), reachable(6642));
+    });
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said_in_a_line() {
+    in_namespace(|| async {
+        let mut switch = Switch::new();
+        assert_eq!(
+            switch.refusal("--port up=eth7").await,
+            "--port up=eth7: this host has no interface eth7"
+        );
+        let taken = std::net::TcpListener::bind(("127.0.0.1", 6641)).unwrap();
+        let told = switch.refusal("--listen ptcp:6641:127.0.0.1").await;
+        assert!(
+            told.starts_with("--listen ptcp:6641:127.0.0.1: Address already in use"),
+            "{told}"
+        );
+        drop(taken);
+
+        switch.start("");
+        let controller = switch.controller();
+        until(&controller, "the switch", |held| held.switch_names().next()).await;
+        let told = switch.refusal("").await;
+        assert!(told.ends_with("in use by a running l2gw vtep"), "{told}");
+    });
+}
