@@ -1,6 +1,6 @@
 //! Carries out a plan: the controller's half of writing to a switch.
 //!
-//! Steps become transactions of about [`BATCH`] operations, [`WINDOW`] of them under way at a time, in the plan's order.
+//! Steps become transactions of about `BATCH` operations, `WINDOW` of them under way at a time, in the plan's order.
 //! Two kinds go ahead and are waited for, because later transactions refer to rows that they make:
 //!
 //! 1. Steps on logical switches.

@@ -5,7 +5,8 @@
 //! state again. One MAC more on top of 100,000 costs one MAC's work, and reading the state costs nothing.
 //!
 //! Where rows compete for one key (a MAC of a logical switch, its `unknown-dst`), the first usable one in uuid order is
-//! the state and the others are surplus. A row is unusable whose tunnels cannot be: see [`LocatorRow::locator`].
+//! the state and the others are surplus. Unusable is a row whose tunnels cannot be: another encapsulation than VXLAN, no IPv4
+//! address, a key that VXLAN does not have.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -218,7 +219,7 @@ impl Database {
             }
         }
         if after.is_none() && before.is_none() {
-            tracing::debug!(%uuid, "a row of Ucast_Macs_Remote has no MAC address");
+            tracing::debug!(%uuid, "ignored a row of Ucast_Macs_Remote whose MAC is no MAC address");
         }
         self.touched.macs.extend(before);
         self.touched
@@ -251,6 +252,7 @@ impl Database {
     fn change_locator(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
         let modified = matches!(update, Change::Modify(_));
         let Transition { before, after } = change(&mut self.locators, uuid, update)?;
+        let exists = after.is_some();
         let (before, after) = (
             before.and_then(|row| row.locator()),
             after.and_then(|row| row.locator()),
@@ -260,8 +262,12 @@ impl Database {
         {
             self.index.locators.remove(&locator);
         }
-        if let Some(locator) = after {
-            self.index.locators.insert(locator, uuid);
+        match after {
+            Some(locator) => drop(self.index.locators.insert(locator, uuid)),
+            None if exists => {
+                tracing::debug!(%uuid, "ignored a row of Physical_Locator that describes no VXLAN tunnel");
+            }
+            None => {}
         }
         // A new locator is referred to by new rows, and one that goes by none.
         self.touched.everything |= modified && before != after;

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`target`] | where a server is: OVS notation, `tcp:192.0.2.1:6640`, `unix:/run/db.sock` |
 //! | [`framing`] | JSON objects back to back in a byte stream |
-//! | [`value`], [`column`] | values we write; columns we read, into plain Rust types |
+//! | [`value`], [`mod@column`] | values we write; columns we read, into plain Rust types |
 //! | [`operation`], [`outcome`] | what a transaction does, and what became of it |
 //! | [`schema`] | which tables and columns this server has |
 //! | [`session`] | one connection: pipelined requests, probes, monitors |

@@ -18,7 +18,7 @@ use ovsdb::{
     TransactError, Transaction,
 };
 use serde::Deserialize;
-use testkit::ovsdb_server::OvsdbServer;
+use testkit::ovsdb_server::{OvsdbServer, VTEP_SCHEMA};
 use uuid::Uuid;
 
 const DB: &str = "hardware_vtep";
@@ -457,7 +457,7 @@ fn impatient() -> ConnectionOptions {
     ConnectionOptions {
         session: SessionOptions {
             probe_interval: Duration::from_millis(100),
-            probe_timeout: Duration::from_millis(400),
+            probe_timeout: Duration::from_millis(1500),
             ..SessionOptions::default()
         },
         first_pause: Duration::from_millis(20),
@@ -532,7 +532,7 @@ async fn a_silent_server_is_given_up() {
     let connection = Connection::<Networks>::start(target, DB, impatient());
     let (session, _) = connection.up().await;
     // Quiet is not dead: the probes are answered.
-    let quiet = tokio::time::timeout(Duration::from_secs(1), session.ended()).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(2500), session.ended()).await;
     assert!(quiet.is_err());
     server.freeze().unwrap();
     let reason = session.ended().await;
@@ -551,4 +551,39 @@ async fn an_unknown_database_is_the_reason_of_being_down() {
         reason.contains("reading the schema: unknown database"),
         "{reason}"
     );
+}
+
+#[tokio::test]
+async fn a_converted_schema_is_read_again() {
+    let text = std::fs::read_to_string(VTEP_SCHEMA).unwrap();
+    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let columns = &mut old["tables"]["Logical_Switch"]["columns"];
+    columns.as_object_mut().unwrap().remove("other_config");
+    old.as_object_mut().unwrap().remove("cksum");
+    let server = OvsdbServer::with_schema(&old.to_string()).unwrap();
+    let target = server.unix_target().parse().unwrap();
+    let connection = Connection::<Networks>::start(target, DB, impatient());
+    let (session, schema) = connection.up().await;
+    assert!(!schema.has_column("Logical_Switch", "other_config"));
+
+    let converted = std::process::Command::new("ovsdb-client")
+        .args(["convert", &server.unix_target(), VTEP_SCHEMA])
+        .output()
+        .unwrap();
+    assert!(converted.status.success(), "{converted:?}");
+    // A session that did not ask to be told of conversions is closed by one.
+    session.ended().await;
+    let read_again = async {
+        while !connection
+            .up()
+            .await
+            .1
+            .has_column("Logical_Switch", "other_config")
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), read_again)
+        .await
+        .unwrap();
 }

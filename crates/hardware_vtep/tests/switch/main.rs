@@ -8,3 +8,4 @@
 mod apply;
 mod fixture;
 mod publish;
+mod vtep_ctl;
