@@ -144,6 +144,15 @@ pub fn filter(resource: &'static Resource, key: &str, text: &str) -> Option<(usi
     Some((place, condition))
 }
 
+/// The place of the attribute that a list may be sorted by under this key.
+pub fn sort_key(resource: &'static Resource, key: &str) -> Option<usize> {
+    let sortable = |place: &usize| {
+        let attribute = resource.attributes.get(*place);
+        attribute.is_some_and(Attribute::is_sortable)
+    };
+    input(resource, key).filter(sortable)
+}
+
 /// An id as bodies and paths give it. Anything else stays text, so that "not found" can name it.
 pub fn reference(text: &str) -> Value {
     // Only the usual form: `Uuid` alone would also read `urn:uuid:…`, `{…}` and 32 digits.

@@ -1,1 +1,27 @@
+//! `l2gw server`: the REST API, the rules of its resources, and one controller per switch.
+//!
+//! ```text
+//!  clients ──▶ api ──▶ rules ──▶ store ──revisions──▶ controller ──OVSDB──▶ switches
+//!               ▲                                          │
+//!               └───────────── status (read back) ◀────────┘
+//! ```
+//!
+//! | module | its one job |
+//! |---|---|
+//! | [`options`] | what the operator says on the command line |
+//! | [`serve`] | from options to a running server and back to nothing |
+//! | [`api`] | REST, derived from the resource table |
+//! | [`rules`] | what is special about one kind of resource |
+//! | [`controller`] | makes the switches hold what operators asked for |
+//! | [`status`] | what the switches hold, read back |
 
+pub mod api;
+pub mod controller;
+mod lock;
+pub mod options;
+pub mod rules;
+pub mod serve;
+pub mod status;
+
+pub use crate::options::Options;
+pub use crate::serve::{Server, StartError, run};

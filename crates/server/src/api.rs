@@ -1,0 +1,72 @@
+//! The REST API, derived from the resource table.
+//!
+//! ```text
+//!  request ─▶ router ─▶ body | query ─▶ model::validate ─▶ store (rules run in the transaction) ─▶ model::encode ─▶ reply
+//! ```
+//!
+//! Rules:
+//! - Nothing here knows an attribute; what is special about one kind of resource is in [`crate::rules`].
+//! - Every refusal is a [`model::fault::Fault`] and leaves as a NeutronError body, also where no handler was reached.
+//! - Every reply carries `x-openstack-request-id`, and so does the one line that the log has of each request.
+//! - Memory does not grow with a list, and a slow client holds neither a thread nor a database snapshot.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | `router` | paths to handlers |
+//! | `handlers` | what create, show, update, delete and list do |
+//! | `body` | request bodies: limits, wrappers, one object at a time |
+//! | `query` | query parameters |
+//! | `list` | lists, streamed from the database to the socket |
+//! | `errors` | faults as replies |
+//! | `caller` | who asks |
+//! | `discovery` | versions, resources and extensions |
+
+mod body;
+mod caller;
+mod discovery;
+mod errors;
+mod handlers;
+mod list;
+mod query;
+mod router;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::row::Row;
+use model::status::Report;
+use store::Store;
+
+use crate::rules::Rules;
+
+pub use self::router::router;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct Api {
+    /// Where everything is kept.
+    pub store: Store,
+    /// What the switches hold of a resource.
+    pub report: Arc<dyn Fn(&Row) -> Report + Send + Sync>,
+    /// What is checked within a write.
+    pub rules: Rules,
+    /// Bounds for request bodies.
+    pub limits: Limits,
+}
+
+/// Bounds for request bodies.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Largest body, in bytes.
+    pub body: usize,
+    /// Longest time without a byte of a body that was announced.
+    pub silence: Duration,
+}
+
+impl Limits {
+    /// A bulk of 100,000 MACs is about 9 MB.
+    pub const DEFAULT: Self = Self {
+        body: 64 << 20,
+        silence: Duration::from_secs(30),
+    };
+}

@@ -1,0 +1,283 @@
+//! Request bodies: read within limits, unwrapped, validated one object at a time.
+//!
+//! A bulk of 100,000 objects is never a tree of values as a whole: the body is cut into the texts of its objects, and
+//! each becomes a row before the next is looked at.
+
+use std::collections::BTreeMap;
+
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::Request;
+use axum::http::header::EXPECT;
+use http_body_util::BodyExt;
+use model::fault::{Fault, FaultKind};
+use model::resource::Resource;
+use model::row::{Row, Value};
+use model::validate::{self, Context};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value as Json};
+
+use super::Limits;
+
+/// Larger bodies are parsed on a thread of their own.
+const INLINE: usize = 64 << 10;
+
+/// The keys under which objects stand in bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wrapper {
+    pub(super) member: &'static str,
+    pub(super) collection: &'static str,
+}
+
+impl Wrapper {
+    pub(super) const fn of(resource: &'static Resource) -> Self {
+        Self {
+            member: resource.member,
+            collection: resource.collection,
+        }
+    }
+
+    /// The keys of a collection below its parent, where the dashed spelling is at home.
+    pub(super) fn nested(resource: &'static Resource) -> Self {
+        resource.dashed.map_or(Self::of(resource), Self::from)
+    }
+
+    /// All keys that are understood, the preferred ones first.
+    fn understood(self, resource: &'static Resource) -> impl Iterator<Item = Self> {
+        let dashed = resource.dashed.map(Self::from);
+        [Some(self), Some(Self::of(resource)), dashed]
+            .into_iter()
+            .flatten()
+    }
+}
+
+impl From<(&'static str, &'static str)> for Wrapper {
+    fn from((member, collection): (&'static str, &'static str)) -> Self {
+        Self { member, collection }
+    }
+}
+
+/// What a POST asks for.
+#[derive(Debug)]
+pub(super) struct Posted {
+    /// The rows, without ids.
+    pub(super) rows: Vec<Row>,
+    /// The keys that the client used, for the reply.
+    pub(super) wrapper: Wrapper,
+    /// Whether it was a list, of however many.
+    pub(super) bulk: bool,
+}
+
+/// Reads the body of a POST.
+///
+/// # Errors
+/// 400, 409, 408 and 413: see the functions of this module and [`validate::create`].
+pub(super) fn posted(
+    resource: &'static Resource,
+    preferred: Wrapper,
+    bytes: &[u8],
+    context: Context<'_>,
+) -> Result<Posted, Fault> {
+    let body = members(bytes)?;
+    for wrapper in preferred.understood(resource) {
+        let Some(list) = body.get(wrapper.collection) else {
+            continue;
+        };
+        if !resource.bulk {
+            return Err(invalid("Bulk operation not supported"));
+        }
+        let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(list.get()) else {
+            return Err(contains_invalid(wrapper.collection));
+        };
+        if items.is_empty() {
+            return Err(invalid("Resources required"));
+        }
+        let row = |(index, item)| {
+            object(wrapper.member, item)
+                .and_then(|object| validate::create(resource, &object, context))
+                .map_err(|fault| fault.at_index(index))
+        };
+        return Ok(Posted {
+            rows: items
+                .into_iter()
+                .enumerate()
+                .map(row)
+                .collect::<Result<_, _>>()?,
+            wrapper,
+            bulk: true,
+        });
+    }
+    let (wrapper, object) = one(resource, preferred, &body)?;
+    Ok(Posted {
+        rows: vec![validate::create(resource, &object, context)?],
+        wrapper,
+        bulk: false,
+    })
+}
+
+/// Reads the body of a PUT: the keys that the client used, and the changes.
+///
+/// # Errors
+/// 400 and 409: see the functions of this module and [`validate::update`].
+pub(super) fn put(
+    resource: &'static Resource,
+    bytes: &[u8],
+) -> Result<(Wrapper, Vec<(usize, Value)>), Fault> {
+    if bytes.is_empty() {
+        return Err(Fault::new(
+            FaultKind::InvalidRequest,
+            "Bad body request: Invalid format: b''.",
+        ));
+    }
+    let body = members(bytes)?;
+    let (wrapper, object) = one(resource, Wrapper::of(resource), &body)?;
+    Ok((wrapper, validate::update(resource, &object)?))
+}
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 for a body over the limit, 408 for one that does not arrive, 400 for one that breaks off.
+pub(super) async fn read(request: Request, limits: Limits) -> Result<Bytes, Fault> {
+    // A client that asks first (RFC 9110 section 10.1.1) sends nothing if it is refused: there is nothing to drain.
+    let asks = request.headers().contains_key(EXPECT);
+    let mut body = request.into_body();
+    let announced = body.size_hint().lower();
+    if announced > u64::try_from(limits.body).unwrap_or(u64::MAX) {
+        if !asks {
+            drain(body, limits).await;
+        }
+        return Err(too_large(limits));
+    }
+    let mut bytes = Vec::new();
+    while let Some(part) = next_part(&mut body, limits).await? {
+        if bytes.len() + part.len() > limits.body {
+            drop(bytes);
+            drain(body, limits).await;
+            return Err(too_large(limits));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.into())
+}
+
+/// Runs `parse` on a body: at once if it is small, otherwise where it keeps no other request waiting.
+///
+/// # Errors
+/// What `parse` answers.
+pub(super) async fn parsed<T, F>(bytes: Bytes, parse: F) -> Result<T, Fault>
+where
+    T: Send + 'static,
+    F: FnOnce(&[u8]) -> Result<T, Fault> + Send + 'static,
+{
+    if bytes.len() <= INLINE {
+        return parse(&bytes);
+    }
+    tokio::task::spawn_blocking(move || parse(&bytes))
+        .await
+        .unwrap_or_else(|panic| Err(Fault::internal(panic)))
+}
+
+async fn next_part(body: &mut Body, limits: Limits) -> Result<Option<Bytes>, Fault> {
+    loop {
+        let frame = tokio::time::timeout(limits.silence, body.frame())
+            .await
+            .map_err(|_| {
+                Fault::new(
+                    FaultKind::RequestTimeout,
+                    "The request body did not arrive in time.",
+                )
+            })?;
+        match frame {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                if let Ok(part) = frame.into_data() {
+                    return Ok(Some(part));
+                }
+            }
+            Some(Err(cause)) => {
+                return Err(
+                    Fault::new(FaultKind::InvalidRequest, "The request body broke off.")
+                        .with_detail(cause),
+                );
+            }
+        }
+    }
+}
+
+/// Takes in, and drops, what a client still sends of a body that was refused: a client that is cut off while it sends
+/// often never reads the refusal. No more than the limit over again.
+async fn drain(mut body: Body, limits: Limits) {
+    let mut left = limits.body;
+    while let Ok(Some(part)) = next_part(&mut body, limits).await {
+        match left.checked_sub(part.len()) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+/// The keys of the body and the JSON below each.
+fn members(bytes: &[u8]) -> Result<BTreeMap<String, &RawValue>, Fault> {
+    let required = || invalid("Resource body required");
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(required());
+    }
+    let body: &RawValue = serde_json::from_slice(bytes).map_err(malformed)?;
+    if !body.get().starts_with('{') {
+        return Err(required());
+    }
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(body.get()).map_err(malformed)?;
+    if members.is_empty() {
+        return Err(required());
+    }
+    Ok(members)
+}
+
+/// The one object of a body.
+fn one(
+    resource: &'static Resource,
+    preferred: Wrapper,
+    body: &BTreeMap<String, &RawValue>,
+) -> Result<(Wrapper, Map<String, Json>), Fault> {
+    let found = preferred.understood(resource).find_map(|wrapper| {
+        let value = body.get(wrapper.member)?;
+        (value.get() != "null").then_some((wrapper, value))
+    });
+    let (wrapper, value) = found.ok_or_else(|| {
+        invalid(&format!(
+            "Unable to find '{}' in request body",
+            preferred.member
+        ))
+    })?;
+    Ok((wrapper, object(wrapper.member, value)?))
+}
+
+fn object(key: &str, value: &RawValue) -> Result<Map<String, Json>, Fault> {
+    if !value.get().starts_with('{') {
+        return Err(contains_invalid(key));
+    }
+    serde_json::from_str(value.get()).map_err(malformed)
+}
+
+fn invalid(message: &str) -> Fault {
+    Fault::new(FaultKind::InvalidBody, message)
+}
+
+fn contains_invalid(key: &str) -> Fault {
+    invalid(&format!("Object '{key}' contains invalid data"))
+}
+
+fn malformed(cause: serde_json::Error) -> Fault {
+    Fault::new(
+        FaultKind::MalformedBody,
+        format!("Malformed request body: Cannot understand JSON. ({cause})"),
+    )
+}
+
+fn too_large(limits: Limits) -> Fault {
+    Fault::new(
+        FaultKind::BodyTooLarge,
+        format!("The request body is larger than {} bytes.", limits.body),
+    )
+}

@@ -1,0 +1,92 @@
+//! What the API offers: versions, resources, extensions. Clients look for extensions by their alias.
+
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use model::resource::Extension;
+use model::table;
+use serde_json::{Value, json};
+
+use super::errors::{JSON, Refused, no_such_path};
+use super::query::base;
+use super::router::InPath;
+
+/// What lists and objects of every resource can do, under the names that neutron-lib gives it.
+const EVERYWHERE: &[Extension] = &[
+    Extension {
+        alias: "pagination",
+        name: "Pagination support",
+        description: "Extension that indicates that pagination is enabled.",
+        updated: "2016-06-12T00:00:00-00:00",
+    },
+    Extension {
+        alias: "sorting",
+        name: "Sorting support",
+        description: "Extension that indicates that sorting is enabled.",
+        updated: "2016-06-12T00:00:00-00:00",
+    },
+    Extension {
+        alias: "project-id",
+        name: "project_id field enabled",
+        description: "Extension that indicates that project_id field is enabled.",
+        updated: "2016-09-09T09:09:09-09:09",
+    },
+];
+
+/// `GET /`
+pub(super) async fn versions(headers: HeaderMap) -> Response {
+    let href = format!("{}/v2.0/", base(&headers));
+    document(&json!({
+        "versions": [{
+            "id": "v2.0",
+            "status": "CURRENT",
+            "links": [{"rel": "self", "href": href}],
+        }],
+    }))
+}
+
+/// `GET /v2.0/`
+pub(super) async fn resources(headers: HeaderMap) -> Response {
+    let base = base(&headers);
+    let resources = table::ALL.iter().map(|resource| {
+        json!({
+            "name": resource.member,
+            "collection": resource.collection,
+            "links": [{"rel": "self", "href": format!("{base}/v2.0/{}", resource.path)}],
+        })
+    });
+    document(&json!({"resources": resources.collect::<Value>()}))
+}
+
+/// `GET /v2.0/extensions`
+pub(super) async fn extensions() -> Response {
+    document(&json!({"extensions": all().map(described).collect::<Value>()}))
+}
+
+/// `GET /v2.0/extensions/{alias}`
+pub(super) async fn extension(InPath(alias): InPath) -> Result<Response, Refused> {
+    let found = all().find(|extension| extension.alias == alias);
+    let extension = found.ok_or_else(no_such_path)?;
+    Ok(document(&json!({"extension": described(extension)})))
+}
+
+fn all() -> impl Iterator<Item = &'static Extension> {
+    let of_resources = table::ALL
+        .iter()
+        .filter_map(|resource| resource.extension.as_ref());
+    of_resources.chain(EVERYWHERE)
+}
+
+fn described(extension: &Extension) -> Value {
+    json!({
+        "name": extension.name,
+        "alias": extension.alias,
+        "description": extension.description,
+        "updated": extension.updated,
+        "links": [],
+    })
+}
+
+fn document(document: &Value) -> Response {
+    ([(CONTENT_TYPE, JSON)], document.to_string()).into_response()
+}

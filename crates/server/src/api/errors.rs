@@ -1,0 +1,52 @@
+//! Faults as replies: `{"NeutronError": {"type": …, "message": …, "detail": ""}}`.
+
+use axum::body::Body;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use model::encode::write_text;
+use model::fault::{Fault, FaultKind};
+
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A fault on its way out. The reply carries it as an extension, so that the log has its detail.
+#[derive(Clone, Debug)]
+pub(super) struct Refused(pub(super) Fault);
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self(fault)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut body = b"{\"NeutronError\":{\"type\":".to_vec();
+        write_text(&mut body, self.0.kind.type_name());
+        body.extend_from_slice(b",\"message\":");
+        write_text(&mut body, &self.0.message);
+        body.extend_from_slice(b",\"detail\":\"\"}}");
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() =
+            StatusCode::from_u16(self.0.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response.headers_mut().insert(CONTENT_TYPE, JSON);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// The path leads nowhere.
+pub(super) fn no_such_path() -> Refused {
+    Refused(Fault::new(
+        FaultKind::NoSuchPath,
+        "The resource could not be found.",
+    ))
+}
+
+/// The path exists, the method does not.
+pub(super) fn method_not_allowed() -> Refused {
+    Refused(Fault::new(
+        FaultKind::MethodNotAllowed,
+        "The server could not comply with the request since it is either malformed or otherwise incorrect.",
+    ))
+}

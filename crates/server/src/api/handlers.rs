@@ -1,0 +1,223 @@
+//! What create, show, update, delete and list do, for every resource alike.
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use model::encode::{Projection, write_text};
+use model::fault::Fault;
+use model::resource::Resource;
+use model::row::{Row, Value};
+use model::validate::{self, Context};
+use uuid::Uuid;
+
+use super::body::{self, Posted, Wrapper};
+use super::caller::Caller;
+use super::errors::{JSON, Refused, method_not_allowed};
+use super::list::{self, CHUNK};
+use super::{Api, query};
+
+/// The resource that the path of a nested collection names.
+#[derive(Debug)]
+pub(super) struct Parent {
+    pub(super) resource: &'static Resource,
+    /// The attribute that refers to it.
+    pub(super) attribute: &'static str,
+    /// Its id, as the path has it.
+    pub(super) id: String,
+}
+
+pub(super) async fn create(
+    api: Api,
+    resource: &'static Resource,
+    parent: Option<Parent>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let caller = caller(&request)?;
+    let bytes = body::read(request, api.limits).await?;
+    let preferred = wrapper(resource, parent.as_ref());
+    let posted = body::parsed(bytes, move |bytes| {
+        let context = Context {
+            project: &caller.project_id,
+            parent: parent.as_ref().map(|p| (p.attribute, p.id.as_str())),
+        };
+        body::posted(resource, preferred, bytes, context)
+    })
+    .await?;
+    let Posted {
+        mut rows,
+        wrapper,
+        bulk,
+    } = posted;
+    let rules = api.rules;
+    let rows = api
+        .store
+        .write(move |tx| {
+            rules.create(tx, &mut rows, bulk)?;
+            Ok(rows)
+        })
+        .await?;
+    let body = match rows.as_slice() {
+        [row] if !bulk => Body::from(one(&api, wrapper, &Projection::all(resource), row)),
+        _ => many(api, resource, wrapper, rows),
+    };
+    Ok(json(StatusCode::CREATED, body))
+}
+
+pub(super) async fn show(
+    api: Api,
+    resource: &'static Resource,
+    id: String,
+    request: Request,
+) -> Result<Response, Refused> {
+    let projection = Projection::of(resource, &query::fields(request.uri()));
+    let row = found(&api, resource, id).await?;
+    let body = one(&api, Wrapper::of(resource), &projection, &row);
+    Ok(json(StatusCode::OK, body.into()))
+}
+
+pub(super) async fn update(
+    api: Api,
+    resource: &'static Resource,
+    id: String,
+    request: Request,
+) -> Result<Response, Refused> {
+    let bytes = body::read(request, api.limits).await?;
+    let (wrapper, changes) = body::parsed(bytes, move |bytes| body::put(resource, bytes)).await?;
+    if !resource.updatable {
+        return Err(method_not_allowed());
+    }
+    let rules = api.rules;
+    let row = api
+        .store
+        .write(move |tx| {
+            let current = match known(&id) {
+                Some(known) => tx.get(resource.kind, known)?,
+                None => None,
+            };
+            let mut row = current.ok_or_else(|| resource.not_found.fill(&id))?;
+            rules.update(tx, &mut row, changes)?;
+            Ok(row)
+        })
+        .await?;
+    let body = one(&api, wrapper, &Projection::all(resource), &row);
+    Ok(json(StatusCode::OK, body.into()))
+}
+
+pub(super) async fn delete(
+    api: Api,
+    resource: &'static Resource,
+    id: String,
+) -> Result<Response, Refused> {
+    api.store
+        .write(move |tx| {
+            let gone = match known(&id) {
+                Some(known) => tx.delete(resource.kind, known)?,
+                None => false,
+            };
+            if gone {
+                Ok(())
+            } else {
+                Err(resource.not_found.fill(&id))
+            }
+        })
+        .await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+pub(super) async fn list(
+    api: Api,
+    resource: &'static Resource,
+    parent: Option<Parent>,
+    request: Request,
+) -> Result<Response, Refused> {
+    let mut listing = query::listing(resource, request.uri(), request.headers())?;
+    let wrapper = wrapper(resource, parent.as_ref());
+    if let Some(Parent {
+        resource: above,
+        attribute,
+        id,
+    }) = parent
+    {
+        let row = found(&api, above, id).await?;
+        listing.query = listing.query.matching(attribute, Value::Uuid(row.id()));
+    }
+    Ok(json(
+        StatusCode::OK,
+        list::body(api, listing, wrapper.collection).await?,
+    ))
+}
+
+fn wrapper(resource: &'static Resource, parent: Option<&Parent>) -> Wrapper {
+    match parent {
+        Some(_) => Wrapper::nested(resource),
+        None => Wrapper::of(resource),
+    }
+}
+
+fn caller(request: &Request) -> Result<Caller, Fault> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Fault::internal("nobody found out who asks"))
+}
+
+/// The id that a path names, unless no resource can have it.
+fn known(id: &str) -> Option<Uuid> {
+    match validate::reference(id) {
+        Value::Uuid(id) => Some(id),
+        _ => None,
+    }
+}
+
+async fn found(api: &Api, resource: &'static Resource, id: String) -> Result<Row, Fault> {
+    let row = match known(&id) {
+        Some(known) => {
+            api.store
+                .read(move |snapshot| snapshot.get(resource.kind, known))
+                .await?
+        }
+        None => None,
+    };
+    row.ok_or_else(|| resource.not_found.fill(&id))
+}
+
+fn json(status: StatusCode, body: Body) -> Response {
+    (status, [(CONTENT_TYPE, JSON)], body).into_response()
+}
+
+fn one(api: &Api, wrapper: Wrapper, projection: &Projection, row: &Row) -> Vec<u8> {
+    let mut out = opening(wrapper.member);
+    projection.write(&mut out, row, &*api.report);
+    out.push(b'}');
+    out
+}
+
+/// The reply to a bulk: written while it is sent, so that it is never whole in memory.
+fn many(api: Api, resource: &'static Resource, wrapper: Wrapper, rows: Vec<Row>) -> Body {
+    let mut out = opening(wrapper.collection);
+    out.push(b'[');
+    let projection = Projection::all(resource);
+    let state = (out, rows.into_iter().peekable(), false);
+    Body::from_stream(stream::unfold(state, move |(mut out, mut rows, ended)| {
+        let chunk = (!ended).then(|| {
+            while out.len() < CHUNK
+                && let Some(row) = rows.next()
+            {
+                projection.write(&mut out, &row, &*api.report);
+                out.extend_from_slice(if rows.peek().is_some() { b"," } else { b"]}" });
+            }
+            Ok::<_, std::convert::Infallible>(Bytes::from(std::mem::take(&mut out)))
+        });
+        let ended = rows.peek().is_none();
+        std::future::ready(chunk.map(|chunk| (chunk, (out, rows, ended))))
+    }))
+}
+
+/// `{"key":`
+pub(super) fn opening(key: &str) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    write_text(&mut out, key);
+    out.push(b':');
+    out
+}

@@ -1,0 +1,91 @@
+//! What the operator says on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ovsdb::Target;
+
+use crate::api::Limits;
+
+/// Options of `l2gw server`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Where to answer: ADDR:PORT on loopback, or unix:PATH.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9720")]
+    pub listen: Listen,
+    /// Where everything is kept: sqlite:///absolute/path or a plain path; l2gw.db in the state directory where left out.
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// OVSDB server of a switch: tcp:IP:PORT, ssl:IP:PORT, unix:PATH, or ptcp:PORT[:IP] to be dialled; repeat it for more.
+    #[arg(long = "device", value_name = "TARGET")]
+    pub devices: Vec<Target>,
+    /// Accept connections on physical switches that were never seen, and of networks that no switch can carry.
+    #[arg(long)]
+    pub allow_unknown_devices: bool,
+    /// Largest request body, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = Limits::DEFAULT.body)]
+    pub body_limit: usize,
+}
+
+/// Where the server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A unix socket; file permissions say who may connect.
+    Unix(PathBuf),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err("unix: needs a path".to_owned()),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|_| "expected ADDR:PORT with an IP address, or unix:PATH".to_owned()),
+        }
+    }
+}
+
+/// The directory for what must outlive a restart: systemd's (`StateDirectory=`), `/var/lib/l2gw` for root, otherwise the
+/// user's own (XDG Base Directory Specification).
+pub(crate) fn state_directory() -> PathBuf {
+    let of = |variable: &str| {
+        std::env::var_os(variable)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    if let Some(directory) = of("STATE_DIRECTORY") {
+        return directory;
+    }
+    let users = of("XDG_STATE_HOME").or_else(|| of("HOME").map(|home| home.join(".local/state")));
+    match users {
+        Some(users) if !nix::unistd::Uid::effective().is_root() => users.join("l2gw"),
+        _ => "/var/lib/l2gw".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_sockets_are_told_apart() {
+        assert_eq!(
+            "[::1]:9720".parse(),
+            Ok(Listen::Tcp("[::1]:9720".parse().unwrap()))
+        );
+        assert_eq!(
+            "unix:/run/l2gw.sock".parse(),
+            Ok(Listen::Unix("/run/l2gw.sock".into()))
+        );
+        for wrong in ["unix:", "9720", "example.org:9720", ""] {
+            assert!(wrong.parse::<Listen>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Remote gateway connections and remote MACs: both ride on the connection of a network to a gateway.
+
+use model::devices;
+use model::fault::{Fault, FaultKind};
+use model::resource::Kind;
+use model::row::{Row, Value};
+use store::{Query, Snapshot};
+
+use super::{Known, collect, connection, gateway};
+
+pub(super) fn create_connection(
+    tx: &mut dyn Snapshot,
+    known: &mut Known,
+    row: &mut Row,
+) -> Result<(), Fault> {
+    let attachment = attachment(tx, row)?;
+    row.set("attachment_id", Value::Uuid(attachment.id()));
+    if *row.get("segmentation_id") == Value::Null {
+        let network = known.referred(tx, row, "network_id")?;
+        let key = connection::vxlan_id(network)?;
+        row.set("segmentation_id", Value::Integer(key));
+    }
+    key_is_free(tx, known, row)
+}
+
+pub(super) fn create_mac(
+    tx: &mut dyn Snapshot,
+    known: &mut Known,
+    row: &mut Row,
+) -> Result<(), Fault> {
+    let connection = known.referred(tx, row, "rgw_connection")?;
+    let attachment = connection.get("attachment_id").clone();
+    row.set("attachment_id", attachment);
+    Ok(())
+}
+
+/// The connection of the network to the gateway.
+fn attachment(tx: &mut dyn Snapshot, row: &Row) -> Result<Row, Fault> {
+    let query = Query::all(Kind::L2GatewayConnection)
+        .matching("l2_gateway_id", row.get("l2_gateway_id").clone())
+        .matching("network_id", row.get("network_id").clone());
+    collect(tx, &query)?.pop().ok_or_else(|| {
+        Fault::new(
+            FaultKind::L2RemoteGatewayConnectionNetworkNotAttached,
+            format!(
+                "Network '{}' is not attached to L2 Gateway '{}': attach it first with l2-gateway-connection-create.",
+                row.get("network_id").text(),
+                row.get("l2_gateway_id").text(),
+            ),
+        )
+    })
+}
+
+/// A switch tells by the tunnel key alone which network a frame from the WAN belongs to. So all gateways that share a
+/// switch share its keys.
+fn key_is_free(tx: &mut dyn Snapshot, known: &mut Known, row: &Row) -> Result<(), Fault> {
+    let gateway = known.referred(tx, row, "l2_gateway_id")?;
+    let devices = devices::parse(gateway.text("devices"))?;
+    let sharing = gateway::on_the_same_switches(tx, &devices)?;
+    let query = Query::all(Kind::L2RemoteGatewayConnection)
+        .matching_any(
+            "l2_gateway_id",
+            sharing.into_keys().map(Value::Uuid).collect(),
+        )
+        .matching("segmentation_id", row.get("segmentation_id").clone());
+    let users = collect(tx, &query)?;
+    let other = users
+        .iter()
+        .find(|other| other.get("network_id") != row.get("network_id"));
+    match other {
+        Some(other) => Err(Fault::new(
+            FaultKind::L2RemoteGatewaySegmentationIdInUse,
+            format!(
+                "Segmentation id {} already carries network '{}' on the switches of L2 Gateway '{}'.",
+                row.get("segmentation_id").text(),
+                other.get("network_id").text(),
+                row.get("l2_gateway_id").text(),
+            ),
+        )),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,239 @@
+//! From options to a running server and back to nothing.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::{Listener, ListenerExt};
+use store::{OpenError, Store};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::api::{Api, Limits, router};
+use crate::controller::{self, Controllers};
+use crate::options::{Listen, Options, state_directory};
+use crate::rules::Rules;
+
+/// How long requests in flight may take to finish after the server was told to end.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Why the server does not start: one line for whoever starts it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is reachable from other machines.
+    #[error(
+        "refusing to listen on {0} without authentication: use a loopback address such as 127.0.0.1:9720, or unix:PATH"
+    )]
+    NotLoopback(SocketAddr),
+    /// The port or socket cannot be had.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// As given.
+        address: String,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// The state directory cannot be made.
+    #[error("cannot make the state directory {path}: {cause}")]
+    StateDirectory {
+        /// Which one.
+        path: PathBuf,
+        /// What the operating system said.
+        cause: io::Error,
+    },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] OpenError),
+    /// Signals cannot be received, or the socket failed while it was served.
+    #[error("the server failed: {0}")]
+    Failed(#[from] io::Error),
+}
+
+/// A server that has all it needs.
+pub struct Server {
+    socket: Socket,
+    store: Store,
+    controllers: Controllers,
+    router: Router,
+    /// For people.
+    pub place: String,
+    /// The TCP address it answers on, if it does.
+    pub address: Option<SocketAddr>,
+}
+
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Runs the server until SIGTERM or SIGINT; requests in flight are finished first.
+///
+/// # Errors
+/// It cannot start.
+pub async fn run(options: Options) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(options).await?;
+    println!("l2gw server answers on {}", server.place);
+    let told = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("told to end; finishing requests in flight");
+    };
+    server.serve(told).await
+}
+
+impl Server {
+    /// Opens socket and database and starts the controllers.
+    ///
+    /// # Errors
+    /// It cannot start.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let (socket, place, address) = listen(&options.listen).await?;
+        let url = match options.database {
+            Some(url) => url,
+            None => default_database()?,
+        };
+        let store = Store::open(&url).await?;
+        let controllers = controller::start(&store, options.devices);
+        let board = Arc::clone(&controllers.board);
+        let router = router(Api {
+            store: store.clone(),
+            report: Arc::new(move |row| board.report(row)),
+            rules: Rules {
+                unknown_devices: options.allow_unknown_devices,
+            },
+            limits: Limits {
+                body: options.body_limit,
+                ..Limits::DEFAULT
+            },
+        });
+        tracing::info!(place, database = url, "ready");
+        Ok(Self {
+            socket,
+            store,
+            controllers,
+            router,
+            place,
+            address,
+        })
+    }
+
+    /// Answers until `told` is over and requests in flight are finished, then closes the database.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub async fn serve(
+        self,
+        told: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), StartError> {
+        let served = match self.socket {
+            Socket::Tcp(listener) => {
+                let listener = listener.tap_io(|connection| {
+                    // Replies are written whole: waiting for more to send would only delay them.
+                    if let Err(cause) = connection.set_nodelay(true) {
+                        tracing::debug!(%cause, "TCP_NODELAY");
+                    }
+                });
+                answer(listener, self.router, told).await
+            }
+            Socket::Unix(listener, path) => {
+                let served = answer(listener, self.router, told).await;
+                if let Err(cause) = std::fs::remove_file(&path) {
+                    tracing::warn!(%cause, path = %path.display(), "the socket was not removed");
+                }
+                served
+            }
+        };
+        self.controllers.stop().await;
+        self.store.close().await;
+        Ok(served?)
+    }
+}
+
+async fn answer<L>(
+    listener: L,
+    router: Router,
+    told: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let (ending, ends) = oneshot::channel::<()>();
+    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
+        told.await;
+        drop(ending);
+    });
+    let overdue = async {
+        // The sender is dropped, never used.
+        let _ = ends.await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        () = overdue => {
+            tracing::warn!("requests were still in flight after {GRACE:?}, they are cut off");
+            Ok(())
+        }
+    }
+}
+
+async fn listen(listen: &Listen) -> Result<(Socket, String, Option<SocketAddr>), StartError> {
+    match listen {
+        Listen::Tcp(address) if !address.ip().is_loopback() => {
+            Err(StartError::NotLoopback(*address))
+        }
+        Listen::Tcp(address) => {
+            let failed = |cause| StartError::Listen {
+                address: address.to_string(),
+                cause,
+            };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let bound = listener.local_addr().map_err(failed)?;
+            Ok((
+                Socket::Tcp(listener),
+                format!("http://{bound}"),
+                Some(bound),
+            ))
+        }
+        Listen::Unix(path) => {
+            let place = format!("unix:{}", path.display());
+            let listener = bind_unix(path).await.map_err(|cause| StartError::Listen {
+                address: place.clone(),
+                cause,
+            })?;
+            Ok((Socket::Unix(listener, path.clone()), place, None))
+        }
+    }
+}
+
+/// Binds a unix socket that its owner alone may connect to. One that a server left behind when it was killed is replaced;
+/// one that somebody answers on is not.
+async fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match UnixStream::connect(path).await {
+        Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+fn default_database() -> Result<String, StartError> {
+    let path = state_directory();
+    match std::fs::create_dir_all(&path) {
+        Ok(()) => Ok(path.join("l2gw.db").display().to_string()),
+        Err(cause) => Err(StartError::StateDirectory { path, cause }),
+    }
+}

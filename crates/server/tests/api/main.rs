@@ -1,0 +1,18 @@
+//! The API over real sockets and a real database, without switches.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy knows tests by their attribute; what they share is test code too"
+)]
+
+mod fixture;
+
+mod bodies;
+mod bulk;
+mod connections;
+mod discovery;
+mod lists;
+mod remote;
+mod running;
+mod vectors;
