@@ -194,7 +194,13 @@ async fn live(steps: Vec<Step>) {
                 let mut new = any_row(old.resource.kind, &oracle.rows, &mut throws);
                 new.set("id", Value::Uuid(old.id()));
                 let expected = oracle.update(&new);
-                let result = store.write(move |t| t.update(&mut new)).await;
+                let result = store
+                    .write(move |transaction| {
+                        transaction.update(&mut new)?;
+                        assert_eq!(new.revision, transaction.revision()?);
+                        Ok(())
+                    })
+                    .await;
                 assert_same(result, expected);
             }
             Step::Delete(kind, dice) => {

@@ -11,6 +11,7 @@ mod durability;
 mod laws;
 mod opening;
 mod oracle;
+mod paging;
 mod references;
 mod rows;
 mod transactions;

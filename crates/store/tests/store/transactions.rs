@@ -340,6 +340,11 @@ async fn who_is_behind_a_restart_is_told_to_begin_anew() {
         })
     };
     assert_eq!(changes(1).await.unwrap(), (2, vec![id.to_string()]));
+    assert_eq!(
+        changes(2).await.unwrap(),
+        (2, vec![]),
+        "what is known is not told again"
+    );
     assert_eq!(changes(0).await.unwrap(), (2, vec!["kept".to_owned()]));
     let reset = (2, vec!["reset".to_owned(), "kept".to_owned()]);
     assert_eq!(changes(3).await.unwrap(), reset, "a revision still to come");
