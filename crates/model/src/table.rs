@@ -536,6 +536,7 @@ pub static L2_REMOTE_MAC: Resource = Resource {
         .aliases(&["l2_remote_gateway_connection_id"])
         .required()
         .column("rgw_connection")
+        .flag("remote-connection")
         .positional("REMOTE-GATEWAY-CONN-UUID"),
         STATUS.on_request(),
         STATUS_REASON,
