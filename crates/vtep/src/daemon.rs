@@ -287,7 +287,10 @@ impl Daemon {
         if wake == Wake::Kernel && !pass.report.plan.is_empty() {
             *truce = Instant::now() + TRUCE;
         }
-        if self.publish(&pass).await && pass.report.failures.is_empty() {
+        let published = self.publish(&pass).await;
+        if published && pass.report.is_unfinished() {
+            Ok(Verdict::Again(Duration::ZERO))
+        } else if published && pass.report.failures.is_empty() {
             self.pause = FIRST_PAUSE;
             Ok(Verdict::Done)
         } else {

@@ -33,14 +33,19 @@ pub(crate) fn down(path: &Path) -> Result<(), Error> {
     };
     let mut kernel = Kernel::open(nobody).map_err(Error::Kernel)?;
     let never = AtomicBool::new(false);
-    let report = kernel
-        .converge(&KernelState::default(), &never)
-        .map_err(Error::Kernel)?;
-    if let Some(failure) = report.failures.first() {
-        return Err(Error::NotRemoved(failure.to_string()));
-    }
-    if !report.plan.is_empty() {
-        tracing::info!("kernel: {}", report.plan.summary());
+    loop {
+        let report = kernel
+            .converge(&KernelState::default(), &never)
+            .map_err(Error::Kernel)?;
+        if let Some(failure) = report.failures.first() {
+            return Err(Error::NotRemoved(failure.to_string()));
+        }
+        if !report.plan.is_empty() {
+            tracing::info!(left = report.left_out, "kernel: {}", report.plan.summary());
+        }
+        if !report.is_unfinished() {
+            break;
+        }
     }
     if OvsdbServer::new(directory, Vec::new())?.stop()? {
         tracing::info!("ovsdb-server stopped");

@@ -41,7 +41,7 @@ impl std::fmt::Display for Failure {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) failures: Vec<Failure>,
-    /// Steps not tried because one they depend on failed, or because we were asked to stop.
+    /// Steps not tried: one they depend on failed, they are deletions that can wait, or we were asked to stop.
     pub(crate) left_out: usize,
 }
 
@@ -96,6 +96,10 @@ impl Progress {
 }
 
 impl Step {
+    fn is_removal(&self) -> bool {
+        matches!(self, Self::DeleteDevice(_) | Self::RemoveFilter)
+    }
+
     fn others_depend_on_it(&self) -> bool {
         matches!(
             self,
@@ -118,6 +122,12 @@ impl Applier<'_> {
             if matches!(step, Step::DeleteDevice(_)) {
                 self.flush(&mut pending, &mut progress)?;
                 rest = self.delete(rest, &mut progress)?;
+                // Hundreds of networks take the kernel seconds to delete: whoever has become waiting meanwhile goes first.
+                let more = matches!(rest.first(), Some(Step::DeleteDevice(_)));
+                if more && rest.iter().all(Step::is_removal) {
+                    progress.outcome.left_out += rest.len();
+                    break;
+                }
                 continue;
             }
             rest = after;

@@ -10,6 +10,8 @@
 //!
 //! Rules of [`Kernel::converge`]: it carries no input but what is wanted; it may be called at any time, and then does only
 //! what is missing; a second call in a row writes nothing; whatever the kernel refuses is tried again by the next call.
+//! Deleting devices is slow (8 ms each, while the kernel serves nobody else), so a call deletes some and leaves the others to
+//! the next call, which first does what has come up since.
 //!
 //! Everything here works on the network namespace of the thread that calls [`Kernel::open`], and must be called from
 //! threads of that namespace.
@@ -75,8 +77,15 @@ pub struct Report {
     pub plan: Plan,
     /// What the kernel refused.
     pub failures: Vec<Failure>,
-    /// Steps not tried because one they depend on failed, or because we were asked to stop.
+    /// Steps not tried: one they depend on failed, they are deletions that can wait, or we were asked to stop.
     pub left_out: usize,
+}
+
+impl Report {
+    /// Whether a further call has something to do though nothing was refused.
+    pub fn is_unfinished(&self) -> bool {
+        self.left_out > 0 && self.failures.is_empty()
+    }
 }
 
 impl Kernel {
