@@ -11,20 +11,27 @@ use serde_json::Value;
 /// # Errors
 /// It does not compile.
 pub(crate) fn build() -> Result<PathBuf> {
+    build_with("l2gw", &[])
+}
+
+/// Builds the program of this name as it is shipped, and returns its path.
+///
+/// # Errors
+/// It does not compile.
+pub(crate) fn build_release(program: &str) -> Result<PathBuf> {
+    build_with(program, &["--release"])
+}
+
+/// A program has the name of its package.
+fn build_with(program: &str, arguments: &[&str]) -> Result<PathBuf> {
     let output = cargo()
-        .args([
-            "build",
-            "--package",
-            "l2gw",
-            "--bin",
-            "l2gw",
-            "--message-format",
-            "json-render-diagnostics",
-        ])
+        .args(["build", "--package", program, "--bin", program])
+        .args(["--message-format", "json-render-diagnostics"])
+        .args(arguments)
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
-    ensure!(output.status.success(), "l2gw does not build");
+    ensure!(output.status.success(), "{program} does not build");
     let messages = String::from_utf8(output.stdout)?;
     let executable = messages.lines().rev().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;

@@ -263,6 +263,10 @@ impl WanCount {
                 .iter()
                 .filter(|packet| packet.inner.is_arp())
                 .count(),
+            other: captured
+                .iter()
+                .filter(|seen| seen.vxlan().is_none() && !seen.frame.is_underlay_control())
+                .count(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: the workspace's own tasks. Needs a Rust toolchain and, for what touches the kernel, root on Debian.
 
+mod bench;
 mod binary;
 mod ci;
 mod demo;
@@ -22,6 +23,8 @@ enum Task {
     Test,
     /// Run all that CI runs: formatting, lints, tests, demo
     Ci,
+    /// Measure the release build beside its floors, and write docs/benchmarks.md
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -29,6 +32,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => demo::run(&options),
         Task::Test => test::run(),
         Task::Ci => ci::run(),
+        Task::Bench(options) => bench::run(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -143,10 +143,19 @@ impl Netns {
     /// # Errors
     /// The kernel refuses.
     pub fn without_ipv6(&self) -> Result<()> {
-        for scope in ["all", "default"] {
-            self.sysctl_if_present(&format!("net/ipv6/conf/{scope}/disable_ipv6"), "1")?;
-        }
-        Ok(())
+        self.sysctl_if_present("net/ipv6/conf/all/disable_ipv6", "1")?;
+        self.ipv6_on_new_interfaces(false)
+    }
+
+    /// Turns IPv6 on or off for the interfaces that come from now on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn ipv6_on_new_interfaces(&self, on: bool) -> Result<()> {
+        self.sysctl_if_present(
+            "net/ipv6/conf/default/disable_ipv6",
+            if on { "0" } else { "1" },
+        )
     }
 }
 

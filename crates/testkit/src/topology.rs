@@ -195,11 +195,17 @@ impl Cloud {
             tunnel_ip: Ipv4Addr::new(10, number, 0, 1),
             wan_ip: Ipv4Addr::new(10, 9, 0, number),
         };
+        // No IPv6 on the underlay, where frames are counted; interfaces that come later, the product's, have it.
+        gateway
+            .netns
+            .sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
         lan.plug("gateway", &gateway.netns, LAN)?;
         wan.plug(&format!("cloud-{name}"), &gateway.netns, WAN)?;
+        gateway
+            .netns
+            .sysctl("net/ipv6/conf/default/disable_ipv6", "0")?;
         gateway.netns.ip(&format!(
-            "link set {LAN} addrgenmode none\nlink set {WAN} addrgenmode none\n\
-             address add {}/24 dev {LAN}\naddress add {}/24 dev {WAN}",
+            "address add {}/24 dev {LAN}\naddress add {}/24 dev {WAN}",
             gateway.tunnel_ip, gateway.wan_ip
         ))?;
         let mut cloud = Self {
