@@ -176,21 +176,17 @@ impl Drop for Netns {
 /// # Errors
 /// The namespace cannot be listed or removed, or a process does not end.
 pub fn remove(name: &str) -> Result<()> {
-    for pid in processes(name)? {
-        // It may have ended since; what counts is that none is left below.
-        let _ = kill(pid, Signal::SIGKILL);
-    }
-    eventually(
-        "the namespace's processes end",
-        Duration::from_secs(5),
-        || {
-            let left = processes(name)?;
-            ensure!(left.is_empty(), "still running in {name}: {left:?}");
-            Ok(())
-        },
-    )?;
-    run(Command::new("ip").args(["netns", "delete", name]))?;
-    Ok(())
+    // Again and again, because an `ip netns exec` that was started a moment ago may enter only now.
+    eventually("the namespace goes away", Duration::from_secs(5), || {
+        let found = processes(name)?;
+        for pid in &found {
+            // It may have ended since.
+            let _ = kill(*pid, Signal::SIGKILL);
+        }
+        ensure!(found.is_empty(), "still running in {name}: {found:?}");
+        run(Command::new("ip").args(["netns", "delete", name]))?;
+        Ok(())
+    })
 }
 
 /// The processes in the namespace `name`. One that has ended and waits for its parent to notice is in no namespace.

@@ -3,8 +3,9 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use testkit::frame::{BROADCAST, Ethernet};
+use testkit::run::{CONVERGES_WITHIN, eventually};
 use testkit::topology::{BorderGateway, Cloud, CloudPlan, TENANT_MTU, Topology};
 
 /// The key the picture of the specification uses on the WAN.
@@ -136,6 +137,11 @@ fn a_fixture_leaves_no_namespace_and_no_process_behind() -> Result<()> {
         .command("sleep")
         .arg("1000")
         .spawn()?;
+    eventually("it is in the namespace", CONVERGES_WITHIN, || {
+        let inside = topology.cloud(0)?.gateway.netns.processes()?;
+        ensure!(!inside.is_empty(), "nothing runs there");
+        Ok(())
+    })?;
     drop(topology);
     assert!(!sleeper.wait()?.success(), "it was to be killed");
     let left = testkit::netns::named("l2gwt-")?;
