@@ -1,48 +1,38 @@
 //! The kernel side against a real kernel, each test in a network namespace of its own.
 
-#[cfg(test)]
-mod support;
-
 use std::sync::atomic::AtomicBool;
 
 use model::switch::SwitchState;
-use support::*;
+use model::value::Vni;
 use vtep::kernel::desired::{NodeConfig, desired};
 use vtep::kernel::name::InterfaceName;
-use vtep::kernel::{Kernel, plan::plan, state::KernelState};
+use vtep::kernel::plan::plan;
+use vtep::kernel::state::KernelState;
+use vtep::kernel::{Kernel, Report};
 
-#[cfg(test)]
-mod words {
-    use std::sync::atomic::AtomicBool;
+use crate::support::*;
 
-    use model::switch::SwitchState;
-    use vtep::kernel::{Kernel, Report};
-
-    use super::support::{assert_same, run, seen, wanted};
-
-    /// What a command prints as JSON.
-    pub(crate) fn json(program: &str, arguments: &str) -> serde_json::Value {
-        let text = run(program, arguments);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{program}: {error}: {text}"))
-    }
-
-    /// Converges, and proves that it did: nothing refused, and an independent look finds just what is wanted.
-    pub(crate) fn converge(kernel: &mut Kernel, switch: &SwitchState) -> Report {
-        let wanted = wanted(switch);
-        let never = AtomicBool::new(false);
-        let first = kernel.converge(&wanted, &never).unwrap();
-        let mut last = None;
-        while last.as_ref().unwrap_or(&first).is_unfinished() {
-            last = Some(kernel.converge(&wanted, &never).unwrap());
-        }
-        for report in last.iter().chain([&first]) {
-            assert!(report.failures.is_empty(), "{:?}", report.failures);
-        }
-        assert_same(&seen(), &wanted);
-        first
-    }
+/// What a command prints as JSON.
+fn json(program: &str, arguments: &str) -> serde_json::Value {
+    let text = run(program, arguments);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{program}: {error}: {text}"))
 }
-use words::*;
+
+/// Converges, and proves that it did: nothing refused, and an independent look finds just what is wanted.
+fn converge(kernel: &mut Kernel, switch: &SwitchState) -> Report {
+    let wanted = wanted(switch);
+    let never = AtomicBool::new(false);
+    let first = kernel.converge(&wanted, &never).unwrap();
+    let mut last = None;
+    while last.as_ref().unwrap_or(&first).is_unfinished() {
+        last = Some(kernel.converge(&wanted, &never).unwrap());
+    }
+    for report in last.iter().chain([&first]) {
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+    }
+    assert_same(&seen(), &wanted);
+    first
+}
 
 #[test]
 fn a_network_becomes_devices_and_entries() {
@@ -56,7 +46,7 @@ fn a_network_becomes_devices_and_entries() {
 
     let bridge = InterfaceName::bridge(&name("net-a"));
     let inside = InterfaceName::inside(&name("net-a"));
-    let wan = InterfaceName::wan(&name("net-a"), model::value::Vni::new(456).unwrap());
+    let wan = InterfaceName::wan(&name("net-a"), Vni::new(456).unwrap());
     let link = json("ip", &format!("-j -d link show {wan}"));
     assert_eq!(link[0]["linkinfo"]["info_data"]["id"], 456);
     assert_eq!(link[0]["linkinfo"]["info_data"]["port"], 14789);
@@ -144,7 +134,7 @@ fn whatever_others_break_is_noticed_and_put_right() {
     let network = name("net-a");
     let bridge = InterfaceName::bridge(&network);
     let inside = InterfaceName::inside(&network);
-    let wan = InterfaceName::wan(&network, model::value::Vni::new(456).unwrap());
+    let wan = InterfaceName::wan(&network, Vni::new(456).unwrap());
     for (program, damage) in [
         ("ip", format!("link delete {wan}")),
         ("ip", format!("link delete {bridge}")),

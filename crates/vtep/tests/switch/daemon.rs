@@ -1,192 +1,181 @@
 //! The whole switch: a real ovsdb-server, a controller that writes to it, and the kernel of a network namespace.
 
-#[cfg(test)]
-mod support;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-#[cfg(test)]
-mod switch {
-    use std::future::Future;
-    use std::path::{Path, PathBuf};
-    use std::time::Duration;
+use clap::Parser;
+use hardware_vtep::{Database, NAME};
+use model::switch::SwitchState;
+use ovsdb::{Connection, ConnectionOptions, Target};
+use tokio::task::JoinHandle;
+use vtep::kernel::state::KernelState;
 
-    use clap::Parser;
-    use hardware_vtep::{Database, NAME};
-    use model::switch::SwitchState;
-    use ovsdb::{Connection, ConnectionOptions, Target};
-    use tokio::task::JoinHandle;
+use crate::support::*;
 
-    use super::support::{assert_same, ip, namespace, run, seen, wanted};
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    options: vtep::Options,
+}
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        options: vtep::Options,
-    }
+/// A switch in a network namespace and a directory of its own.
+struct Switch {
+    directory: tempfile::TempDir,
+    daemon: Option<JoinHandle<Result<(), vtep::Error>>>,
+}
 
-    /// A switch in a network namespace and a directory of its own.
-    pub(crate) struct Switch {
-        directory: tempfile::TempDir,
-        daemon: Option<JoinHandle<Result<(), vtep::Error>>>,
-    }
+/// Runs a test on a runtime inside a fresh network namespace.
+fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
+    namespace();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(test());
+}
 
-    /// Runs a test on a runtime inside a fresh network namespace.
-    pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
-        namespace();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
+impl Switch {
+    fn new() -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("l2gw-vtep-")
+            .tempdir()
             .unwrap();
-        runtime.block_on(test());
-    }
-
-    impl Switch {
-        pub(crate) fn new() -> Self {
-            let directory = tempfile::Builder::new()
-                .prefix("l2gw-vtep-")
-                .tempdir()
-                .unwrap();
-            Self {
-                directory,
-                daemon: None,
-            }
-        }
-
-        pub(crate) fn path(&self) -> &Path {
-            self.directory.path()
-        }
-
-        fn socket(&self) -> PathBuf {
-            self.path().join("db.sock")
-        }
-
-        /// The daemon's options: the switch of `support::config`, and `more`.
-        pub(crate) fn options(&self, more: &str) -> vtep::Options {
-            let line = format!(
-                "vtep --name vtep --tunnel-ip 10.0.0.1 --wan-ip 192.0.2.1 --state-dir {} {more}",
-                self.path().display()
-            );
-            Line::try_parse_from(line.split_whitespace())
-                .unwrap_or_else(|error| panic!("{error}"))
-                .options
-        }
-
-        /// Starts the daemon.
-        pub(crate) fn start(&mut self, more: &str) {
-            self.daemon = Some(tokio::spawn(vtep::run(self.options(more))));
-        }
-
-        /// Ends the daemon in mid-air.
-        pub(crate) async fn kill(&mut self) {
-            let daemon = self.daemon.take().unwrap();
-            daemon.abort();
-            assert!(daemon.await.unwrap_err().is_cancelled());
-        }
-
-        /// Runs the daemon until it gives up, and tells why.
-        pub(crate) async fn refusal(&self, more: &str) -> String {
-            let run = vtep::run(self.options(more));
-            let given_up = tokio::time::timeout(Duration::from_secs(20), run).await;
-            given_up
-                .expect("it must not start")
-                .unwrap_err()
-                .to_string()
-        }
-
-        pub(crate) async fn down(&self) {
-            let line = format!("vtep down --state-dir {}", self.path().display());
-            let options = Line::try_parse_from(line.split_whitespace())
-                .unwrap_or_else(|e| panic!("{e}"))
-                .options;
-            vtep::run(options).await.unwrap();
-        }
-
-        /// Where a controller sits.
-        pub(crate) fn controller(&self) -> Connection<Database> {
-            let target = Target::Unix(self.socket());
-            Connection::start(target, NAME, ConnectionOptions::default())
-        }
-
-        /// ovsdb-server's process, while it runs.
-        pub(crate) fn server(&self) -> Option<String> {
-            let pid = std::fs::read_to_string(self.path().join("ovsdb-server.pid")).ok()?;
-            let pid = pid.trim().to_owned();
-            std::fs::read(format!("/proc/{pid}/cmdline"))
-                .ok()
-                .filter(|line| !line.is_empty())?;
-            Some(pid)
+        Self {
+            directory,
+            daemon: None,
         }
     }
 
-    impl Drop for Switch {
-        fn drop(&mut self) {
-            if let Some(pid) = self.server() {
-                run("kill", &format!("-KILL {pid}"));
-            }
-        }
+    fn path(&self) -> &Path {
+        self.directory.path()
     }
 
-    /// Waits until the controller sees what it waits for.
-    pub(crate) async fn until<T>(
-        connection: &Connection<Database>,
-        what: &str,
-        mut test: impl FnMut(&Database) -> Option<T>,
-    ) -> T {
-        let mut wakeups = connection.wakeups();
-        let wait = async {
-            loop {
-                if let Some(result) = connection.replica().read(|held| held.and_then(&mut test)) {
-                    return result;
-                }
-                wakeups.changed().await.unwrap();
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), wait)
-            .await
-            .expect(what)
+    fn socket(&self) -> PathBuf {
+        self.path().join("db.sock")
     }
 
-    /// Writes what should be, as a controller does.
-    pub(crate) async fn write(connection: &Connection<Database>, desired: &SwitchState) {
-        until(connection, "ports", |held| {
-            (!held.state().ports.is_empty()).then_some(())
-        })
-        .await;
-        let (session, _) = connection.up().await;
-        let plan = connection
-            .replica()
-            .read(|held| model::plan::plan(desired, held.unwrap().state()));
-        assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
-        let failures = hardware_vtep::apply(&session, connection.replica(), &plan).await;
-        assert!(failures.is_empty(), "{failures:?}");
+    /// The daemon's options: the switch of `support::config`, and `more`.
+    fn options(&self, more: &str) -> vtep::Options {
+        let line = format!(
+            "vtep --name vtep --tunnel-ip 10.0.0.1 --wan-ip 192.0.2.1 --state-dir {} {more}",
+            self.path().display()
+        );
+        Line::try_parse_from(line.split_whitespace())
+            .unwrap_or_else(|error| panic!("{error}"))
+            .options
     }
 
-    /// Waits until the kernel holds what the database says.
-    pub(crate) async fn forwards(switch: &SwitchState) {
-        let wanted = wanted(switch);
-        for _ in 0..400 {
-            let seen = tokio::task::block_in_place(seen);
-            if seen.bridges == wanted.bridges
-                && seen.vxlans == wanted.vxlans
-                && seen.filter == wanted.filter
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        assert_same(&seen(), &wanted);
+    /// Starts the daemon.
+    fn start(&mut self, more: &str) {
+        self.daemon = Some(tokio::spawn(vtep::run(self.options(more))));
     }
 
-    pub(crate) fn links() -> String {
-        ip("-o link show")
+    /// Ends the daemon in mid-air.
+    async fn kill(&mut self) {
+        let daemon = self.daemon.take().unwrap();
+        daemon.abort();
+        assert!(daemon.await.unwrap_err().is_cancelled());
+    }
+
+    /// Runs the daemon until it gives up, and tells why.
+    async fn refusal(&self, more: &str) -> String {
+        let run = vtep::run(self.options(more));
+        let given_up = tokio::time::timeout(Duration::from_secs(20), run).await;
+        given_up
+            .expect("it must not start")
+            .unwrap_err()
+            .to_string()
+    }
+
+    async fn down(&self) {
+        let line = format!("vtep down --state-dir {}", self.path().display());
+        let options = Line::try_parse_from(line.split_whitespace())
+            .unwrap_or_else(|e| panic!("{e}"))
+            .options;
+        vtep::run(options).await.unwrap();
+    }
+
+    /// Where a controller sits.
+    fn controller(&self) -> Connection<Database> {
+        let target = Target::Unix(self.socket());
+        Connection::start(target, NAME, ConnectionOptions::default())
+    }
+
+    /// ovsdb-server's process, while it runs.
+    fn server(&self) -> Option<String> {
+        let pid = std::fs::read_to_string(self.path().join("ovsdb-server.pid")).ok()?;
+        let pid = pid.trim().to_owned();
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .ok()
+            .filter(|line| !line.is_empty())?;
+        Some(pid)
     }
 }
 
-use std::time::Duration;
+impl Drop for Switch {
+    fn drop(&mut self) {
+        if let Some(pid) = self.server() {
+            run("kill", &format!("-KILL {pid}"));
+        }
+    }
+}
 
-use support::*;
-use switch::*;
-use vtep::kernel::state::KernelState;
+/// Waits until the controller sees what it waits for.
+async fn until<T>(
+    connection: &Connection<Database>,
+    what: &str,
+    mut test: impl FnMut(&Database) -> Option<T>,
+) -> T {
+    let mut wakeups = connection.wakeups();
+    let wait = async {
+        loop {
+            if let Some(result) = connection.replica().read(|held| held.and_then(&mut test)) {
+                return result;
+            }
+            wakeups.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait)
+        .await
+        .expect(what)
+}
+
+/// Writes what should be, as a controller does.
+async fn write(connection: &Connection<Database>, desired: &SwitchState) {
+    until(connection, "ports", |held| {
+        (!held.state().ports.is_empty()).then_some(())
+    })
+    .await;
+    let (session, _) = connection.up().await;
+    let plan = connection
+        .replica()
+        .read(|held| model::plan::plan(desired, held.unwrap().state()));
+    assert!(plan.blocked.is_empty(), "{:?}", plan.blocked);
+    let failures = hardware_vtep::apply(&session, connection.replica(), &plan).await;
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+/// Waits until the kernel holds what the database says.
+async fn forwards(switch: &SwitchState) {
+    let wanted = wanted(switch);
+    for _ in 0..400 {
+        let seen = tokio::task::block_in_place(seen);
+        if seen.bridges == wanted.bridges
+            && seen.vxlans == wanted.vxlans
+            && seen.filter == wanted.filter
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_same(&seen(), &wanted);
+}
+
+fn links() -> String {
+    ip("-o link show")
+}
 
 #[test]
 fn what_a_controller_writes_is_forwarded() {

@@ -1,0 +1,211 @@
+//! Whose frames enter, and what becomes of them: a switch between a tenant's machine on a physical port and an underlay
+//! from which anybody can send.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::atomic::AtomicBool;
+
+use model::switch::SwitchState;
+use model::value::MacAddress;
+use testkit::capture::{Capture, send};
+use testkit::frame::{ARP, BROADCAST, Ethernet, Mac};
+use testkit::netns::{Netns, unique_prefix};
+use vtep::kernel::Kernel;
+use vtep::kernel::desired::{NodeConfig, desired};
+use vtep::kernel::state::KernelState;
+
+use crate::support::{assert_same, bind, config, mac, picture};
+
+/// An EtherType nobody else uses (IEEE 802, local experimental).
+const EXPERIMENTAL: u16 = 0x88b5;
+
+const TENANT: Mac = [2, 0, 0, 0, 0xee, 1];
+
+/// The gateway, the tenant's machine on its port, and the underlay.
+struct Lab {
+    gateway: Netns,
+    tenant: Netns,
+    underlay: Netns,
+    config: NodeConfig,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let prefix = unique_prefix();
+        let [gateway, tenant, underlay] =
+            ["g", "t", "u"].map(|name| Netns::create(&format!("{prefix}{name}")).unwrap());
+        tenant.without_ipv6().unwrap();
+        gateway
+            .ip(&format!(
+                "link add eth1 type veth peer name eth0 netns {}\n\
+                 link add und type veth peer name und netns {}\n\
+                 link set eth1 up\nlink set und up\n\
+                 addr add 10.0.0.1/24 dev und\naddr add 192.0.2.1/24 dev und",
+                tenant.name(),
+                underlay.name()
+            ))
+            .unwrap();
+        tenant.ip("link set eth0 up").unwrap();
+        underlay
+            .ip("link set und up\n\
+                 addr add 10.0.0.11/24 dev und\naddr add 10.0.0.66/24 dev und\n\
+                 addr add 192.0.2.2/24 dev und\naddr add 192.0.2.66/24 dev und")
+            .unwrap();
+        let config = NodeConfig {
+            ports: [("up".into(), Some("eth1".parse().unwrap()))].into(),
+            ..config()
+        };
+        let lab = Self {
+            gateway,
+            tenant,
+            underlay,
+            config,
+        };
+        let wanted = lab.wanted();
+        let report =
+            lab.in_gateway(|kernel| kernel.converge(&wanted, &AtomicBool::new(false)).unwrap());
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        lab
+    }
+
+    fn wanted(&self) -> KernelState {
+        let mut switch: SwitchState = picture();
+        switch.bindings.clear();
+        bind(&mut switch, "net-a", "up", 0);
+        desired(&switch, &self.config).state
+    }
+
+    fn in_gateway<T: Send>(&self, what: impl FnOnce(&mut Kernel) -> T + Send) -> T {
+        let work = || Ok(what(&mut Kernel::open(self.config.clone()).unwrap()));
+        self.gateway.enter(work).unwrap()
+    }
+
+    fn seen(&self) -> KernelState {
+        self.in_gateway(|kernel| kernel.observe().unwrap().clone())
+    }
+
+    /// What arrives at the tenant's machine while `what` happens.
+    fn arriving(&self, what: impl FnOnce()) -> Vec<Ethernet> {
+        let capture = Capture::start(&self.tenant, "eth0").unwrap();
+        what();
+        let captured = capture.finish().unwrap();
+        let arrived = captured.into_iter().filter(|seen| !seen.outgoing);
+        arrived.map(|seen| seen.frame).collect()
+    }
+
+    /// The tenant's machine sends.
+    fn tenant_sends(&self, frame: &Ethernet) {
+        send(&self.tenant, "eth0", frame).unwrap();
+    }
+
+    /// Whether a frame that somebody on the underlay sends through a tunnel reaches the tenant's machine.
+    fn enters(&self, source: &str, to: (&str, u16), vni: u32) -> bool {
+        let inner = Ethernet {
+            to: BROADCAST,
+            from: [2, 0, 0, 0, 0xdd, 1],
+            ethertype: EXPERIMENTAL,
+            payload: vec![7; 60],
+        };
+        let [_, a, b, c] = vni.to_be_bytes();
+        let packet = [&[8, 0, 0, 0, a, b, c, 0][..], &inner.bytes()].concat();
+        let arrived = self.arriving(|| {
+            let sent = self.underlay.enter(|| {
+                let socket = UdpSocket::bind((source, 0))?;
+                Ok(socket.send_to(&packet, to)?)
+            });
+            sent.unwrap();
+        });
+        arrived.contains(&inner)
+    }
+}
+
+fn octets(mac: MacAddress) -> Mac {
+    mac.octets()
+}
+
+/// An ARP request from the tenant's machine (RFC 826).
+fn who_has(target: Ipv4Addr) -> Ethernet {
+    let head = [0, 1, 8, 0, 6, 4, 0, 1];
+    let source = [172, 16, 0, 99];
+    let payload = [&head[..], &TENANT, &source, &[0; 6], &target.octets()].concat();
+    Ethernet {
+        to: BROADCAST,
+        from: TENANT,
+        ethertype: ARP,
+        payload,
+    }
+}
+
+/// Who an ARP answer among the frames says has the address.
+fn answer(frames: &[Ethernet]) -> Option<Mac> {
+    let answer = frames
+        .iter()
+        .find(|frame| frame.is_arp() && frame.payload[7] == 2)?;
+    answer.payload[8..14].try_into().ok()
+}
+
+fn frame_from(source: Mac) -> Ethernet {
+    Ethernet {
+        to: BROADCAST,
+        from: source,
+        ethertype: EXPERIMENTAL,
+        payload: vec![1; 60],
+    }
+}
+
+#[test]
+fn frames_enter_from_declared_peers_with_their_own_key_alone() {
+    let lab = Lab::new();
+    for (source, to, vni, enters) in [
+        ("10.0.0.11", ("10.0.0.1", 4789), 123, true),
+        ("192.0.2.2", ("192.0.2.1", 4789), 456, true),
+        // Nobody we know, with either key.
+        ("10.0.0.66", ("10.0.0.1", 4789), 123, false),
+        ("192.0.2.66", ("192.0.2.1", 4789), 456, false),
+        // Known, with the other side's key, or on the other side's address.
+        ("10.0.0.11", ("10.0.0.1", 4789), 456, false),
+        ("192.0.2.2", ("192.0.2.1", 4789), 123, false),
+        ("10.0.0.11", ("192.0.2.1", 4789), 123, false),
+        ("192.0.2.2", ("10.0.0.1", 4789), 456, false),
+        // Past the steering.
+        ("192.0.2.2", ("192.0.2.1", 14789), 456, false),
+        ("10.0.0.66", ("192.0.2.1", 14789), 456, false),
+    ] {
+        assert_eq!(
+            lab.enters(source, to, vni),
+            enters,
+            "{source} to {to:?} vni {vni}"
+        );
+    }
+}
+
+#[test]
+fn a_declared_station_cannot_be_taken_over() {
+    let lab = Lab::new();
+    for station in [mac(1), mac(2)] {
+        lab.tenant_sends(&frame_from(octets(station)));
+    }
+    lab.tenant_sends(&frame_from(TENANT));
+    assert_same(&lab.seen(), &lab.wanted());
+    // Whereas a station nobody declared is learnt where it is.
+    let fdb = lab
+        .gateway
+        .command("bridge")
+        .args(["fdb", "show", "dev", "eth1"])
+        .output()
+        .unwrap();
+    let fdb = String::from_utf8(fdb.stdout).unwrap();
+    assert!(fdb.contains("02:00:00:00:ee:01"), "{fdb}");
+    assert!(!fdb.contains("02:00:00:00:00:0"), "{fdb}");
+}
+
+#[test]
+fn the_bridge_answers_for_declared_stations_and_not_for_the_host() {
+    let lab = Lab::new();
+    let ask = |target: &str| {
+        let target = target.parse().unwrap();
+        answer(&lab.arriving(|| lab.tenant_sends(&who_has(target))))
+    };
+    assert_eq!(ask("172.16.0.2"), Some(octets(mac(2))));
+    assert_eq!(ask("10.0.0.1"), None);
+    assert_eq!(ask("192.0.2.1"), None);
+}

@@ -1,0 +1,10 @@
+//! The switch against real parts: the kernel in network namespaces, ovsdb-server, frames. Needs root.
+
+#[cfg(test)]
+mod daemon;
+#[cfg(test)]
+mod frames;
+#[cfg(test)]
+mod kernel;
+#[cfg(test)]
+mod support;
