@@ -42,7 +42,7 @@ pub(crate) fn listing<'a>(
         Format::Value => Box::new(Values { columns, out }),
         // `shell` is not offered for lists.
         Format::Table | Format::Shell => Box::new(Drawn {
-            table: Drawing::new(columns.headings()),
+            table: Drawing::of_many(columns.headings()),
             columns,
             options,
             width,
@@ -74,12 +74,11 @@ impl Listing for Drawn<'_> {
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let mut table = std::mem::replace(&mut self.table, Drawing::new([].into_iter()));
+        let table = std::mem::replace(&mut self.table, Drawing::of_many([].into_iter()));
         if table.is_empty() && !self.options.print_empty {
             // As the neutron shell does.
             return writeln!(self.out);
         }
-        table.align_numbers();
         table.draw(self.options, self.width, self.out)
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn show(
 ) -> io::Result<()> {
     match options.format {
         Format::Table => {
-            let mut table = Drawing::new(["Field", "Value"].into_iter());
+            let mut table = Drawing::of_one();
             for (heading, value) in columns.headings().zip(columns.cells(&mut record)) {
                 table.row(&[Value::from(heading), value]);
             }
