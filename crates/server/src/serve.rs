@@ -60,8 +60,6 @@ pub struct Server {
     store: Store,
     controllers: Controllers,
     router: Router,
-    /// For people.
-    pub place: String,
     /// The TCP address it answers on, if it does.
     pub address: Option<SocketAddr>,
 }
@@ -79,7 +77,6 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(options).await?;
-    println!("l2gw server answers on {}", server.place);
     let told = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -115,13 +112,12 @@ impl Server {
                 ..Limits::DEFAULT
             },
         });
-        tracing::info!(place, database = url, "ready");
+        tracing::info!(database = url, "answering on {place}");
         Ok(Self {
             socket,
             store,
             controllers,
             router,
-            place,
             address,
         })
     }

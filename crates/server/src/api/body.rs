@@ -21,6 +21,9 @@ use super::Limits;
 /// Larger bodies are parsed on a thread of their own.
 const INLINE: usize = 64 << 10;
 
+/// As much memory is set aside for a body before it arrives, at most.
+const AT_ONCE: usize = 1 << 20;
+
 /// The keys under which objects stand in bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wrapper {
@@ -148,7 +151,7 @@ pub(super) async fn read(request: Request, limits: Limits) -> Result<Bytes, Faul
         }
         return Err(too_large(limits));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default().min(AT_ONCE));
     while let Some(part) = next_part(&mut body, limits).await? {
         if bytes.len() + part.len() > limits.body {
             drop(bytes);

@@ -1,11 +1,18 @@
 //! Bodies and paths that are wrong, too large or spelled otherwise.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
+use model::status::Report;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
+use server::api::{Api, Limits};
+use server::rules::Rules;
+use store::Store;
+use tokio::net::TcpListener;
 
 use crate::fixture::{Fixture, error, id, reply};
 
@@ -185,8 +192,8 @@ async fn a_body_over_the_limit_is_413_with_and_without_content_length() {
 }
 
 /// What a peer that speaks HTTP by hand is answered.
-fn by_hand(server: &Fixture, request: &str) -> String {
-    let mut stream = TcpStream::connect(server.address).unwrap();
+fn by_hand(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
@@ -205,9 +212,10 @@ fn by_hand(server: &Fixture, request: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_announces_too_much_is_answered_before_it_sends() {
     let server = Fixture::with(|options| options.body_limit = 1_000).await;
+    let address = server.address;
     let answer = tokio::task::spawn_blocking(move || {
         by_hand(
-            &server,
+            address,
             "POST /v2.0/networks HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n",
         )
     });
@@ -229,6 +237,58 @@ async fn clients_that_send_nothing_more_do_not_keep_others_waiting() {
     }
     let created = tokio::time::timeout(Duration::from_secs(10), server.network(7)).await;
     assert!(created.is_ok(), "a silent client is in the way");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_arrives_is_408() {
+    let store = Store::open("sqlite::memory:").await.unwrap();
+    let router = server::api::router(Api {
+        store,
+        report: Arc::new(|_| Report::ACTIVE),
+        rules: Rules::default(),
+        limits: Limits {
+            silence: Duration::from_millis(100),
+            ..Limits::DEFAULT
+        },
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(axum::serve(listener, router).into_future());
+    let head =
+        "POST /v2.0/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{\"network\":";
+    let answer = tokio::task::spawn_blocking(move || by_hand(address, head));
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("HTTPRequestTimeout"), "{answer}");
+    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_cannot_use_the_administrators_loopback() {
+    let server = Fixture::start().await;
+    let request = server.client.post(server.url("/v2.0/networks"));
+    let request = request.header("Origin", "https://example.org");
+    let (status, ..) = error(reply(request.body("{\"network\":{}}")).await);
+    assert_eq!(status, 403);
+    assert_eq!(server.get("/v2.0/networks").await, json!({"networks": []}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_an_id_of_its_own() {
+    let server = Fixture::start().await;
+    let mut ids = BTreeSet::new();
+    for path in ["/", "/v2.0/networks", "/v2.0/networks/x", "/nowhere"] {
+        let response = server.client.get(server.url(path)).send().await.unwrap();
+        ids.insert(
+            response.headers()["x-openstack-request-id"]
+                .clone()
+                .to_str()
+                .unwrap()
+                .to_owned(),
+        );
+        assert_eq!(response.headers()["content-type"], "application/json");
+    }
+    assert_eq!(ids.len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

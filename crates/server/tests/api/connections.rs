@@ -180,6 +180,32 @@ async fn a_device_that_was_never_seen_is_refused_unless_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_was_seen_and_is_away_now_takes_vxlan_networks() {
+    let server = Fixture::that_saw(&["tor", "leaf"]).await;
+    let gateway = server.gateway("tor", "eth1").await;
+    let local = json!({"provider:network_type": "local"});
+    let local = id(&server.create("networks", local).await);
+    let object = json!({"l2_gateway_id": gateway, "network_id": local, "segmentation_id": "5"});
+    let (status, kind, message) = server.refused("l2-gateway-connections", object).await;
+    assert_eq!(
+        (status, kind.as_str()),
+        (404, "VxlanSegmentationIDNotFound")
+    );
+    assert_eq!(
+        message,
+        format!("vxlan segmentation id not found for the network '{local}'")
+    );
+    let network = server.network(10).await;
+    server.attach(&gateway, &network, 5).await;
+    let devices = json!([{"device_name": "tor", "interfaces": [{"name": "eth2"}]}]);
+    let body = json!({"l2_gateway": {"devices": devices}});
+    let (status, _) = server
+        .put(&format!("/v2.0/l2-gateways/{gateway}"), body)
+        .await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_vlan_of_a_port_carries_one_network() {
     let server = Fixture::start().await;
     let (one, two) = (server.network(1).await, server.network(2).await);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use server::{Options, Server, StartError};
+use store::Store;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -30,6 +31,20 @@ impl Fixture {
     /// A server with other options than these.
     pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         Self::within(TempDir::new().unwrap(), change).await
+    }
+
+    /// A server whose controllers have seen these physical switches before.
+    pub(crate) async fn that_saw(devices: &[&str]) -> Self {
+        let directory = TempDir::new().unwrap();
+        let names: Vec<_> = devices.iter().map(ToString::to_string).collect();
+        let database = options(&directory).database.unwrap();
+        let store = Store::open(&database).await.unwrap();
+        store
+            .write(move |tx| tx.remember_devices(&names))
+            .await
+            .unwrap();
+        store.close().await;
+        Self::within(directory, |_| {}).await
     }
 
     async fn within(directory: TempDir, change: impl FnOnce(&mut Options)) -> Self {
