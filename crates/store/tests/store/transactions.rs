@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::fault::{Fault, FaultKind};
 use model::resource::Kind;
 use model::row::Value;
 use rusqlite::Connection;
-use store::{Change, Query, Store};
+use store::{Change, Query, Store, Transaction};
 use tempfile::tempdir;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::rows::{family, insert, names, remote_gateway, select};
@@ -235,10 +236,10 @@ async fn writes_that_wait_share_a_commit_and_each_error_stays_its_own() {
                 store
                     .write(move |transaction| {
                         transaction.insert(&mut [remote_gateway(&name)])?;
-                        match number % 3 {
-                            0 => Err(Fault::refused(number)),
-                            1 => transaction.revision(),
-                            _ => panic!("{number}"),
+                        match number {
+                            30 => panic!("a defect"),
+                            _ if number % 3 == 0 => Err(Fault::refused(number)),
+                            _ => transaction.revision(),
                         }
                     })
                     .await
@@ -251,21 +252,18 @@ async fn writes_that_wait_share_a_commit_and_each_error_stays_its_own() {
     first.await.unwrap().unwrap();
     let mut revisions = BTreeSet::new();
     for (number, write) in writes.into_iter().enumerate() {
-        match (number % 3, write.await.unwrap()) {
-            (0, Err(fault)) => assert_eq!(fault, Fault::refused(number)),
-            (1, Ok(revision)) => assert!(revisions.insert(revision), "one revision each"),
-            (2, Err(fault)) => assert_eq!(fault.kind, FaultKind::Internal),
-            (_, other) => panic!("{number}: {other:?}"),
+        match write.await.unwrap() {
+            Ok(revision) => assert!(revisions.insert(revision), "one revision each"),
+            Err(fault) if number == 30 => assert_eq!(fault.kind, FaultKind::Internal),
+            Err(fault) => assert_eq!(fault, Fault::refused(number)),
         }
     }
-    assert_eq!(revisions, (1..=20).collect());
-    assert_eq!(names(&store).await.len(), 20);
-    assert_eq!(*store.revisions().borrow(), 20);
-    assert!(
-        commits(&path) - before <= 2,
-        "{} commits",
-        commits(&path) - before
-    );
+    assert_eq!(revisions, (1..=40).collect());
+    assert_eq!(names(&store).await.len(), 40);
+    assert_eq!(*store.revisions().borrow(), 40);
+    // One, unless the machine is so busy that a group grows too old.
+    let commits = commits(&path) - before;
+    assert!(commits <= 5, "{commits} commits for 40 writes");
 }
 
 #[tokio::test]
@@ -298,15 +296,48 @@ async fn a_locked_database_is_unavailable_until_it_is_unlocked() {
     let store = Store::open(path.to_str().unwrap()).await.unwrap();
     let somebody = Connection::open(&path).unwrap();
     somebody.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let fault = store
-        .write(|transaction| transaction.insert(&mut [remote_gateway("a")]))
-        .await
-        .unwrap_err();
-    assert_eq!(fault.kind, FaultKind::Unavailable);
+    let begun = Instant::now();
+    let mut writes = JoinSet::new();
+    for _ in 0..8 {
+        let store = store.clone();
+        writes.spawn(async move {
+            let write = |t: &mut dyn Transaction| t.insert(&mut [remote_gateway("a")]);
+            store.write(write).await
+        });
+    }
+    while let Some(write) = writes.join_next().await {
+        let fault = write.unwrap().unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Unavailable);
+    }
+    // Each waits two seconds for the lock, and not for the others.
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
     assert!(names(&store).await.is_empty(), "reads go on");
     somebody.execute_batch("COMMIT").unwrap();
     insert(&store, vec![remote_gateway("b")]).await;
     assert_eq!(names(&store).await, ["b"]);
+}
+
+#[tokio::test]
+async fn the_write_ahead_log_does_not_grow_with_the_database() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("l2gw.db");
+    let store = Store::open(path.to_str().unwrap()).await.unwrap();
+    let name = "n".repeat(200);
+    for _ in 0..30 {
+        insert(&store, (0..1000).map(|_| remote_gateway(&name)).collect()).await;
+    }
+    let size = |suffix| {
+        let file = format!("{}{suffix}", path.display());
+        std::fs::metadata(file).unwrap().len()
+    };
+    // 1000 pages may wait, and what one bulk adds to them.
+    let (database, log) = (size(""), size("-wal"));
+    assert!(database > 9 << 20, "{database} bytes in the database");
+    assert!(log < 8 << 20, "{log} bytes in the log");
 }
 
 #[tokio::test]
