@@ -305,7 +305,7 @@ impl Database {
                 .logical_switches
                 .entry(row.name.clone())
                 .or_default();
-            held.owned = row.is_marked();
+            held.owned = row.is_marked(self.capabilities);
             held.tunnel_key = row.vni();
         }
     }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::schema::{MARK, UNKNOWN_DST, VXLAN};
+use crate::schema::{Capabilities, DESCRIPTION_MARK, MARK, UNKNOWN_DST, VXLAN};
 
 /// A row of one table.
 pub(crate) trait TableRow: Default {
@@ -218,8 +218,11 @@ impl TableRow for LogicalSwitchRow {
 
 impl LogicalSwitchRow {
     /// Whether the row carries our mark.
-    pub(crate) fn is_marked(&self) -> bool {
-        self.other_config.get(MARK).is_some() || self.description == MARK
+    pub(crate) fn is_marked(&self, capabilities: Capabilities) -> bool {
+        match capabilities.logical_switch_other_config {
+            true => self.other_config.get(MARK).is_some(),
+            false => self.description == DESCRIPTION_MARK,
+        }
     }
 
     /// The key, unless VXLAN has no such key.

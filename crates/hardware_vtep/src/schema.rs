@@ -11,9 +11,12 @@ pub(crate) const UNKNOWN_DST: &str = "unknown-dst";
 /// The only value of `Physical_Locator.encapsulation_type`.
 pub(crate) const VXLAN: &str = "vxlan_over_ipv4";
 
-/// The key in `Logical_Switch.other_config` that marks a logical switch as ours; schemas before 1.5.1 lack the column, and
-/// then this is the whole `description`.
+/// The key in `Logical_Switch.other_config` that marks a logical switch as ours, whatever its value.
 pub(crate) const MARK: &str = "l2gw";
+
+/// The whole `Logical_Switch.description` that marks a logical switch as ours where the schema has no `other_config`
+/// (before 1.5.1). Elsewhere a description is what people write, and marks nothing.
+pub(crate) const DESCRIPTION_MARK: &str = "owned by l2gw";
 
 /// Names of tables.
 pub(crate) mod table {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{BATCH, Failure, Operations, StepError};
 use crate::database::Database;
-use crate::schema::{MARK, UNKNOWN_DST, VXLAN, table};
+use crate::schema::{DESCRIPTION_MARK, MARK, UNKNOWN_DST, VXLAN, table};
 
 /// Some steps as one transaction.
 #[derive(Default)]
@@ -197,7 +197,7 @@ impl Batch {
             ];
             self.push(Operation::mutate(table::LOGICAL_SWITCH, uuid, mutations));
         } else {
-            row = row.with("description", MARK);
+            row = row.with("description", DESCRIPTION_MARK);
         }
         if database.capabilities().replication_mode {
             row = row.with("replication_mode", SOURCE_NODE);
@@ -287,7 +287,7 @@ fn marked(database: &Database) -> Row {
     let capabilities = database.capabilities();
     let row = match capabilities.logical_switch_other_config {
         true => Row::new().with("other_config", mark()),
-        false => Row::new().with("description", MARK),
+        false => Row::new().with("description", DESCRIPTION_MARK),
     };
     match capabilities.replication_mode {
         true => row.with("replication_mode", SOURCE_NODE),

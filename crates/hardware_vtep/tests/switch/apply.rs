@@ -316,6 +316,7 @@ async fn rows_of_others_stay_as_they_are() {
     switch.publish("sw", &PORTS).await;
     let theirs = Row::new()
         .with("name", "theirs")
+        .with("description", "owned by l2gw")
         .with("tunnel_key", 9i64)
         .with("other_config", Datum::map([("owner", "nsx")]));
     let outcome = switch
