@@ -166,10 +166,12 @@ pub trait Transaction: Snapshot {
     /// to; where several rows were given it names the row's index.
     fn insert(&mut self, rows: &mut [Row]) -> Result<(), Fault>;
 
-    /// Writes every stored attribute of the row with this id, and sets its revision.
+    /// Writes the stored attributes of the row with this id, and sets its revision. References are for life: otherwise
+    /// whoever follows [`Snapshot::changes`] could not tell what a deletion takes with it.
     ///
     /// # Errors
-    /// As [`Transaction::insert`], and the resource's own `not_found` if there is no such row.
+    /// As [`Transaction::insert`]; the resource's own `not_found` if there is no such row; an internal fault if the row
+    /// in the database has other references.
     fn update(&mut self, row: &mut Row) -> Result<(), Fault>;
 
     /// Deletes a row and, along references that say so, the rows that have no meaning without it. `false` if there was

@@ -199,6 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn references_are_for_life() {
+        for resource in table::ALL {
+            for attribute in resource.attributes {
+                let reference = matches!(attribute.shape, Shape::Reference(..));
+                assert!(!(reference && attribute.put), "{}", attribute.name);
+            }
+        }
+    }
+
+    #[test]
     fn no_attribute_takes_the_name_of_a_column_of_ours() {
         for resource in table::ALL {
             for own in ["key", "revision"] {

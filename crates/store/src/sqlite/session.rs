@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use model::fault::Fault;
-use model::resource::{Kind, Resource};
-use model::row::Row;
+use model::resource::{Attribute, Kind, Resource};
+use model::row::{Row, Value};
 use model::table;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 use uuid::Uuid;
@@ -196,11 +196,19 @@ impl Transaction for Session<'_> {
 
     fn update(&mut self, row: &mut Row) -> Result<(), Fault> {
         self.change(|connection, revision| {
-            let mut statement = prepare(connection, &statement::update(row.resource))?;
-            let next = bind_row(&mut statement, row, revision)?;
-            bind(&mut statement, next, Bound::from(row.id()))?;
+            let resource = row.resource;
+            let mut statement = prepare(connection, &statement::update(resource))?;
+            let attributes = statement::changing(resource).chain(statement::lasting(resource));
+            bind_row(&mut statement, row, revision, attributes)?;
             match statement.raw_execute() {
-                Ok(0) => Err(row.resource.not_found.fill(&row.id().to_string())),
+                Ok(0) if find(connection, resource.kind, row.id())?.is_some() => {
+                    Err(Fault::internal(format!(
+                        "an update gives {} {} another parent",
+                        resource.member,
+                        row.id()
+                    )))
+                }
+                Ok(0) => Err(resource.not_found.fill(&row.id().to_string())),
                 Ok(_) => Ok(()),
                 Err(error) => Err(references::violation(connection, row, error)),
             }
@@ -325,26 +333,29 @@ fn insert_one(
     row: &Row,
     revision: u64,
 ) -> Result<(), Fault> {
-    bind_row(statement, row, revision)?;
+    bind_row(statement, row, revision, stored(row.resource))?;
     match statement.raw_execute() {
         Ok(_) => Ok(()),
         Err(error) => Err(references::violation(connection, row, error)),
     }
 }
 
-/// Binds the revision and the stored attributes; answers the place behind them.
-fn bind_row(statement: &mut CachedStatement<'_>, row: &Row, revision: u64) -> Result<usize, Fault> {
+/// Binds the revision and then the row's values of these attributes.
+fn bind_row(
+    statement: &mut CachedStatement<'_>,
+    row: &Row,
+    revision: u64,
+    attributes: impl Iterator<Item = (usize, &'static Attribute)>,
+) -> Result<(), Fault> {
     bind(statement, 1, Bound::Integer(revision.cast_signed()))?;
-    let mut place = 2;
-    for (position, attribute) in stored(row.resource) {
-        let value = row.values.get(position).unwrap_or(&model::row::Value::Null);
+    for (place, (position, attribute)) in attributes.enumerate() {
+        let value = row.values.get(position).unwrap_or(&Value::Null);
         let Some(value) = encode(attribute.shape, value) else {
             return Err(references::unfit(row.resource, attribute, value));
         };
-        bind(statement, place, value)?;
-        place += 1;
+        bind(statement, place + 2, value)?;
     }
-    Ok(place)
+    Ok(())
 }
 
 fn bind_all(statement: &mut CachedStatement<'_>, binds: &[Bound<'_>]) -> Result<(), Fault> {

@@ -55,14 +55,35 @@ pub(super) fn insert(resource: &'static Resource) -> String {
     )
 }
 
-/// Takes the revision, the stored attributes, and then the id.
+/// Takes the revision, then what [`changing`] answers, and then what [`lasting`] answers.
 pub(super) fn update(resource: &'static Resource) -> String {
     let mut sql = format!("UPDATE \"{}\" SET \"revision\" = ?", resource.collection);
-    for (_, attribute) in stored(resource) {
+    for (_, attribute) in changing(resource) {
         sql.push_str(&format!(", \"{}\" = ?", attribute.name));
     }
-    sql.push_str(" WHERE \"id\" = ?");
+    sql.push_str(" WHERE TRUE");
+    for (_, attribute) in lasting(resource) {
+        sql.push_str(&format!(" AND \"{}\" IS ?", attribute.name));
+    }
     sql
+}
+
+/// The stored attributes that an update writes.
+pub(super) fn changing(
+    resource: &'static Resource,
+) -> impl Iterator<Item = (usize, &'static Attribute)> {
+    stored(resource).filter(|(_, attribute)| !is_lasting(attribute))
+}
+
+/// The stored attributes that a row keeps for life: the id and the references.
+pub(super) fn lasting(
+    resource: &'static Resource,
+) -> impl Iterator<Item = (usize, &'static Attribute)> {
+    stored(resource).filter(|(_, attribute)| is_lasting(attribute))
+}
+
+fn is_lasting(attribute: &Attribute) -> bool {
+    matches!(attribute.shape, Shape::Id | Shape::Reference(..))
 }
 
 /// Takes an id.

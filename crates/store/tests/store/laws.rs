@@ -192,7 +192,11 @@ async fn live(steps: Vec<Step>) {
                 let place = usize::from(throw(&mut throws)) % oracle.rows.len();
                 let old = &oracle.rows[place];
                 let mut new = any_row(old.resource.kind, &oracle.rows, &mut throws);
-                new.set("id", Value::Uuid(old.id()));
+                for (position, attribute) in new.resource.attributes.iter().enumerate() {
+                    if matches!(attribute.shape, Shape::Id | Shape::Reference(..)) {
+                        new.values[position] = old.values[position].clone();
+                    }
+                }
                 let expected = oracle.update(&new);
                 let result = store
                     .write(move |transaction| {

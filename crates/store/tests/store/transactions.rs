@@ -143,6 +143,29 @@ async fn an_update_of_nothing_is_not_found() {
     assert!(fault.message.contains(&id.to_string()), "{fault}");
 }
 
+#[tokio::test]
+async fn a_row_keeps_its_parents_for_life() {
+    let store = memory().await;
+    let family = family(Kind::L2GatewayConnection);
+    let mut connection = family.last().unwrap().clone();
+    let mut network = family
+        .iter()
+        .find(|row| row.resource.kind == Kind::Network)
+        .unwrap()
+        .clone();
+    network.set("id", Value::Uuid(Uuid::new_v4()));
+    network.set("provider:segmentation_id", Value::Integer(99));
+    connection.set("network_id", Value::Uuid(network.id()));
+    insert(&store, family).await;
+    insert(&store, vec![network]).await;
+    let fault = store
+        .write(move |transaction| transaction.update(&mut connection))
+        .await
+        .unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Internal);
+    assert!(fault.detail.unwrap().contains("another parent"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_see_the_last_commit_while_a_write_is_under_way() {
     let store = memory().await;
