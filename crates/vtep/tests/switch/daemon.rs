@@ -221,6 +221,7 @@ fn a_restart_changes_nothing_in_the_kernel() {
         assert!(server.is_some(), "the database must outlive the daemon");
 
         let mut watcher = open();
+        settle(&mut watcher);
         assert_same(watcher.observe().unwrap(), &wanted(&picture()));
         switch.start("");
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -250,7 +251,7 @@ fn a_database_server_that_dies_is_started_again_and_forwarding_goes_on() {
         forwards(&picture()).await;
         let first = switch.server().unwrap();
         let mut watcher = open();
-        watcher.observe().unwrap();
+        settle(&mut watcher);
         run("kill", &format!("-KILL {first}"));
         for _ in 0..400 {
             if switch.server().is_some_and(|server| server != first) {

@@ -107,8 +107,7 @@ fn our_own_changes_leave_nothing_to_look_at_for_ever() {
     let mut kernel = open();
     converge(&mut kernel, &picture());
     // The first look may find links and filter changed, by us; it writes nothing, so that ends it.
-    converge(&mut kernel, &picture());
-    assert!(!kernel.is_stale().unwrap());
+    settle(&mut kernel);
 
     let mut switch = picture();
     station(
@@ -204,9 +203,8 @@ fn whatever_others_break_is_noticed_and_put_right() {
         ),
         ("ip", format!("link set {bridge} down")),
     ] {
-        // Both looks that our own changes cause are over before the damage is done.
         converge(&mut kernel, &picture());
-        assert!(!kernel.is_stale().unwrap(), "before {program} {damage}");
+        settle(&mut kernel);
         run(program, &damage);
         assert!(kernel.is_stale().unwrap(), "unnoticed: {program} {damage}");
         let report = converge(&mut kernel, &picture());

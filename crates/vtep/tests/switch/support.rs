@@ -157,6 +157,18 @@ pub(crate) fn open() -> Kernel {
     Kernel::open(config()).unwrap()
 }
 
+/// Looks until the kernel has told all there is to tell of what was done; of a carrier that comes it tells later.
+pub(crate) fn settle(kernel: &mut Kernel) {
+    for _ in 0..100 {
+        kernel.observe().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        if !kernel.is_stale().unwrap() {
+            return;
+        }
+    }
+    panic!("the kernel does not come to rest");
+}
+
 /// What a fresh look finds.
 pub(crate) fn seen() -> KernelState {
     open().observe().unwrap().clone()

@@ -261,35 +261,68 @@ proptest! {
     }
 }
 
-#[test]
-fn a_plan_reads_like_this() {
-    let mut switch = SwitchState::default();
-    let name = LogicalSwitchName::new("net-a");
+/// One network with one remote gateway, bound to a VLAN of the port that leads nowhere.
+fn bordering(switch: &mut SwitchState, name: &str, vlan: u16, wan: Locator, station: RemoteMac) {
+    let name = LogicalSwitchName::new(name);
     let border = PortVlan {
         port: PhysicalPort {
             switch: "vtep".into(),
             name: "border".into(),
         },
-        vlan: VlanId::UNTAGGED,
-    };
-    let wan = Locator {
-        ip: Ipv4Addr::new(203, 0, 113, 2),
-        tunnel_key: Vni::new(456),
-    };
-    let station = RemoteMac {
-        locator: wan,
-        ip: Some(Ipv4Addr::new(172, 16, 0, 2).into()),
+        vlan: VlanId::new(vlan).unwrap(),
     };
     switch.bindings.insert(border, name.clone());
     switch.logical_switches.insert(
         name,
         LogicalSwitch {
             owned: true,
-            tunnel_key: Vni::new(123),
+            tunnel_key: Vni::new(123 + u32::from(vlan)),
             flood: [wan].into(),
             macs: [(MacAddress::from_u64(0x0011_2233_4455), station)].into(),
         },
     );
+}
+
+#[test]
+fn a_device_that_comes_back_to_its_bridge_gets_its_port_flags_again() {
+    let mut switch = SwitchState::default();
+    for (vlan, name) in [(0, "net-a"), (1, "net-b")] {
+        let (wan, station) = remote(456 + u32::from(vlan));
+        bordering(&mut switch, name, vlan, wan, station);
+    }
+    let wanted = desired(&switch, &config()).state;
+    let mut state = wanted.clone();
+    let bridges: Vec<_> = wanted.bridges.keys().copied().collect();
+    for (name, vxlan) in &wanted.vxlans {
+        let other = bridges.iter().find(|b| vxlan.port.bridge != Some(**b));
+        state.apply(&Step::Attach {
+            interface: *name,
+            bridge: *other.unwrap(),
+        });
+        // What it does there is just what it should do at home; the kernel forgets it on the way.
+        state.apply(&Step::SetPortFlags(*name, vxlan.port.flags));
+    }
+    for step in &plan(&wanted, &state).steps {
+        state.apply(step);
+    }
+    assert_eq!(state.vxlans, wanted.vxlans);
+    assert_eq!(state.bridges, wanted.bridges);
+}
+
+fn remote(key: u32) -> (Locator, RemoteMac) {
+    let wan = Locator {
+        ip: Ipv4Addr::new(203, 0, 113, 2),
+        tunnel_key: Vni::new(key),
+    };
+    let ip = Some(Ipv4Addr::new(172, 16, 0, 2).into());
+    (wan, RemoteMac { locator: wan, ip })
+}
+
+#[test]
+fn a_plan_reads_like_this() {
+    let mut switch = SwitchState::default();
+    let (wan, station) = remote(456);
+    bordering(&mut switch, "net-a", 0, wan, station);
     let wanted = desired(&switch, &config()).state;
     let made = plan(&wanted, &KernelState::default());
     assert_eq!(
