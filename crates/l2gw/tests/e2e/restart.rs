@@ -111,7 +111,11 @@ fn restart_of_the_switch_daemon_goes_unnoticed(
     );
     ensure!(loss.none(), "{loss}");
     let written = writes.so_far()?;
-    ensure!(written.is_empty(), "written to the kernel: {written:#?}");
+    ensure!(
+        written.is_empty(),
+        "written to the kernel: {written:#?}\n{}",
+        at_a.installation.log_tails()
+    );
 
     // And it is at work again, not merely quiet.
     at_a.installation.succeed(&[

@@ -114,13 +114,14 @@ fn a_server_told_a_device_it_cannot_understand_says_so_and_ends() -> Result<()> 
 #[test]
 fn a_switch_with_a_port_on_an_interface_that_does_not_exist_says_so_and_ends() -> Result<()> {
     let place = Place::new()?;
+    place.netns.ip("address add 192.0.2.1/32 dev lo")?;
     let state = place.path("vtep");
     let switch = [
         "vtep",
         "--name",
         "bgw",
         "--tunnel-ip",
-        "127.0.0.1",
+        "192.0.2.1",
         "--state-dir",
         &state,
     ];

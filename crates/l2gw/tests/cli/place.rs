@@ -1,0 +1,166 @@
+//! A server with a database of its own, and a command line beside it.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// A running server. Dropping it ends it and removes its files.
+#[derive(Debug)]
+pub(crate) struct Place {
+    server: Child,
+    pub(crate) endpoint: String,
+    pub(crate) directory: TempDir,
+    /// Ids in the order in which they were first printed.
+    ids: BTreeMap<Uuid, usize>,
+}
+
+impl Place {
+    /// A server on a free port of loopback.
+    pub(crate) fn new() -> Self {
+        Self::listening_on("127.0.0.1:0")
+    }
+
+    /// A server that listens on what `--listen` means; `DIR` stands for its directory.
+    pub(crate) fn listening_on(listen: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let listen = listen.replace("DIR", directory.path().to_str().unwrap());
+        let mut server = program()
+            .args([
+                "server",
+                "--allow-unknown-devices",
+                "--log",
+                "warn",
+                "--listen",
+                &listen,
+            ])
+            .arg("--database")
+            .arg(directory.path().join("l2gw.db"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // `l2gw server answers on ADDRESS`, once it does.
+        let mut line = String::new();
+        let mut said = BufReader::new(server.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let endpoint = line.split_whitespace().last().unwrap().to_owned();
+        Self {
+            server,
+            endpoint,
+            directory,
+            ids: BTreeMap::new(),
+        }
+    }
+
+    /// `l2gw WORDS…` with the server's address in the environment.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = program();
+        command.args(words).env("OS_ENDPOINT", &self.endpoint);
+        command
+    }
+
+    /// Types `l2gw WORDS…`.
+    pub(crate) fn types(&self, words: &[&str]) -> Outcome {
+        finish(self.command(words), "")
+    }
+
+    /// Types `… | l2gw WORDS…`.
+    pub(crate) fn pipes(&self, input: &str, words: &[&str]) -> Outcome {
+        finish(self.command(words), input)
+    }
+
+    /// Types a line for the shell, which finds `l2gw`.
+    pub(crate) fn shell(&self, line: &str) -> Outcome {
+        let program = std::path::Path::new(env!("CARGO_BIN_EXE_l2gw"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{path}", program.parent().unwrap().display());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .env("PATH", path)
+            .env("OS_ENDPOINT", &self.endpoint);
+        finish(command, "")
+    }
+
+    /// Types `l2gw WORDS…`, which must succeed and keep quiet on standard error.
+    pub(crate) fn succeed(&self, words: &[&str]) -> String {
+        let outcome = self.types(words);
+        assert_eq!((outcome.code, &*outcome.err), (Some(0), ""), "{words:?}");
+        outcome.out
+    }
+
+    /// The one value that `l2gw WORDS… -f value -c COLUMN` prints.
+    pub(crate) fn value(&self, words: &[&str], column: &str) -> String {
+        let words = [words, &["-f", "value", "-c", column]].concat();
+        self.succeed(&words).trim_end().to_owned()
+    }
+
+    /// A text with every id replaced by the number of its first appearance: the same in every run, and as long.
+    pub(crate) fn numbered(&mut self, text: &str) -> String {
+        const LENGTH: usize = 36;
+        let (mut numbered, mut rest) = (String::new(), text);
+        while let Some(first) = rest.chars().next() {
+            let id = rest.get(..LENGTH).and_then(|id| Uuid::try_parse(id).ok());
+            if let Some(id) = id {
+                let next = self.ids.len() + 1;
+                let number = *self.ids.entry(id).or_insert(next);
+                numbered += &Uuid::from_u128(number as u128).to_string();
+                rest = &rest[LENGTH..];
+            } else {
+                numbered.push(first);
+                rest = &rest[first.len_utf8()..];
+            }
+        }
+        numbered
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// The program, without the caller's own OpenStack settings.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_l2gw"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if ["OS_", "CLIFF_", "RUST_LOG"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn finish(mut command: Command, input: &str) -> Outcome {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // A command that reads nothing may have ended before.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Outcome {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
