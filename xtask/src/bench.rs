@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use crate::binary::{self, cargo};
+use crate::binary;
 use crate::{packages, require_root};
 
 /// What the bench can be told.

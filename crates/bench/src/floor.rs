@@ -1,0 +1,6 @@
+//! The same work with nothing of the product around it.
+
+pub(crate) mod disk;
+pub(crate) mod netlink;
+pub(crate) mod ovsdb;
+pub(crate) mod sqlite;

@@ -1,0 +1,102 @@
+//! Bare pipelined OVSDB: the rows that the controller writes, into an ovsdb-server of its own.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures_util::{StreamExt as _, pin_mut};
+use ovsdb::{Atom, Datum, Operation, Row, Session, SessionOptions, Transaction};
+use testkit::ovsdb_server::OvsdbServer;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::stations::{Station, stations};
+use crate::watch::ovsdb::{DATABASE, OvsdbWatch};
+
+/// Rows per transaction and transactions under way: ovsdb-server is fastest with a few thousand rows in its input.
+const ROWS: usize = 100;
+const WINDOW: usize = 32;
+
+/// Inserts so many remote MACs into a fresh ovsdb-server, under the eyes of the same witness as the product.
+pub(crate) fn insert(rows: u32) -> Result<Duration> {
+    let server = OvsdbServer::start()?;
+    let watch = OvsdbWatch::start(&server.unix_target())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let start = Instant::now();
+    runtime.block_on(insert_all(&server, rows))?;
+    let there = watch.wait(usize::try_from(rows)?)?;
+    end(runtime);
+    Ok(there.duration_since(start))
+}
+
+/// What is still under way is of no interest.
+fn end(runtime: Runtime) {
+    runtime.shutdown_background();
+}
+
+async fn insert_all(server: &OvsdbServer, rows: u32) -> Result<()> {
+    let session =
+        Session::connect(&server.unix_target().parse()?, &SessionOptions::default()).await?;
+    let (switch, locator) = insert_first(&session).await?;
+    let rest: Vec<_> = stations(1..rows).collect();
+    let transactions = rest.chunks(ROWS).map(|chunk| {
+        let insert = |station: &Station| mac(*station, switch.into(), locator.into());
+        chunk.iter().map(insert).collect::<Transaction>()
+    });
+    let outcomes = session.pipeline(DATABASE, transactions, WINDOW);
+    pin_mut!(outcomes);
+    while let Some(outcome) = outcomes.next().await {
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Logical switch, locator and the first MAC together: a locator that nobody refers to is collected.
+async fn insert_first(session: &Session) -> Result<(Uuid, Uuid)> {
+    let transaction = Transaction::new()
+        .with(Operation::insert_named(
+            "Logical_Switch",
+            "switch",
+            Row::new()
+                .with("name", Uuid::from_u128(1).to_string())
+                .with("tunnel_key", 123_i64),
+        ))
+        .with(Operation::insert_named(
+            "Physical_Locator",
+            "locator",
+            Row::new()
+                .with("encapsulation_type", "vxlan_over_ipv4")
+                .with("dst_ip", "198.51.100.1")
+                .with("tunnel_key", 456_i64),
+        ))
+        .with(mac(
+            Station::nth(0),
+            Atom::NamedUuid("switch".into()),
+            Atom::NamedUuid("locator".into()),
+        ));
+    let outcome = session.transact(DATABASE, &transaction).await?;
+    let inserted = |operation| outcome.inserted(operation).context("no uuid");
+    Ok((inserted(0)?, inserted(1)?))
+}
+
+fn mac(station: Station, switch: Atom, locator: Atom) -> Operation {
+    let row = Row::new()
+        .with("MAC", station.mac_text())
+        .with("logical_switch", Datum::Atom(switch))
+        .with("locator", Datum::Atom(locator))
+        .with("ipaddr", station.ip.to_string());
+    Operation::insert("Ucast_Macs_Remote", row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_inserted_is_seen() -> Result<()> {
+        assert!(insert(1000)? > Duration::ZERO);
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! The product, measured from outside: as its clients, its switches and the kernel see it.
+
+pub(crate) mod api;
+pub(crate) mod bulk;
+pub(crate) mod chain;
+pub(crate) mod process;
+pub(crate) mod programming;
+pub(crate) mod server;

@@ -1,0 +1,94 @@
+//! From the API into a switch's ovsdb-server. The switch is its database alone: no `l2gw vtep` takes processor time.
+
+use std::process::Command;
+
+use anyhow::Result;
+use testkit::ovsdb_server::OvsdbServer;
+use testkit::run::run as run_program;
+
+use super::server::Server;
+use crate::Plan;
+use crate::floor;
+use crate::measurement::{Budget, Measurement, Samples, Statistic};
+use crate::report::Section;
+use crate::watch::ovsdb::OvsdbWatch;
+
+/// The switch's name.
+const SWITCH: &str = "bench";
+
+pub(crate) fn measure(plan: &Plan) -> Section {
+    Section {
+        title: "From the API into ovsdb-server",
+        how: "`l2gw server` and an ovsdb-server of its own that is a switch with one port. One POST; a monitor on a \
+              connection of its own says when the last row is there. \"After the answer\" begins when the POST's \
+              answer has been read. Floor: the same rows by a bare pipelined insert (100 to a transaction, 32 \
+              transactions under way) into a fresh ovsdb-server, seen by the same monitor.",
+        outcome: measure_all(plan),
+    }
+}
+
+fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
+    let mut measurements = Vec::new();
+    let (largest, _) = plan.largest();
+    for &(size, times) in plan.sizes() {
+        let (mut from_post, mut from_answer) = (Samples::default(), Samples::default());
+        let mut bare = Samples::default();
+        for _ in 0..times {
+            let (post, answer) = run(plan, size)?;
+            from_post.push(post);
+            from_answer.push(answer);
+            bare.push_time(floor::ovsdb::insert(size)?);
+        }
+        let from_post = Measurement::time(
+            format!("{size} MACs in ovsdb-server, after the POST was sent"),
+            from_post,
+        );
+        let from_answer = Measurement::time(
+            format!("{size} MACs in ovsdb-server, after the answer"),
+            from_answer,
+        );
+        let floor = "bare pipelined insert";
+        measurements.push(from_post.above(floor, bare.clone()));
+        let from_answer = from_answer.above(floor, bare);
+        measurements.push(if size == largest {
+            from_answer.budget(Budget::TimesFloor(1.3), Statistic::Median)
+        } else {
+            from_answer
+        });
+    }
+    Ok(measurements)
+}
+
+/// Seconds until all are there: since the POST was sent, since it was answered.
+fn run(plan: &Plan, size: u32) -> Result<(f64, f64)> {
+    let switch = switch()?;
+    let server = Server::start(
+        &plan.binary,
+        &["--device", &switch.unix_target(), "--allow-unknown-devices"],
+    )?;
+    let mut api = server.api()?;
+    let connection = server.explain(api.stretch_network(SWITCH))?;
+    server.explain(api.wait_active(&connection))?;
+    let watch = OvsdbWatch::start(&switch.unix_target())?;
+    let post = server.explain(api.post_macs(&connection, 0..size))?;
+    let there = server.explain(watch.wait(usize::try_from(size)?))?;
+    let since = |instant| there.saturating_duration_since(instant).as_secs_f64();
+    Ok((since(post.sent), since(post.answered)))
+}
+
+/// An ovsdb-server that is a switch with a port named `border`.
+fn switch() -> Result<OvsdbServer> {
+    let server = OvsdbServer::start()?;
+    let database = format!("--db={}", server.unix_target());
+    let arguments = [
+        &database, "add-ps", SWITCH, "--", "add-port", SWITCH, "border",
+    ];
+    run_program(Command::new("vtep-ctl").args(arguments).args([
+        "--",
+        "set",
+        "Physical_Switch",
+        SWITCH,
+        "tunnel_ips=10.9.0.1",
+    ]))?;
+    Ok(server)
+}

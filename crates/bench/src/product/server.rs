@@ -1,0 +1,95 @@
+//! `l2gw server` alone, on a loopback port.
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use testkit::daemon::Daemon;
+
+use super::api::Api;
+
+/// How long a start may take.
+const STARTS_WITHIN: Duration = Duration::from_secs(20);
+
+/// A running server with an empty database in a directory of its own.
+#[derive(Debug)]
+pub(crate) struct Server {
+    daemon: Daemon,
+    address: SocketAddr,
+    /// From the start of the program to its first answer.
+    pub(crate) ready_after: Duration,
+    directory: TempDir,
+}
+
+impl Server {
+    /// Starts `binary` as a server with further arguments.
+    pub(crate) fn start(binary: &Path, arguments: &[&str]) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("l2gw-bench-").tempdir()?;
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let mut command = l2gw(binary);
+        command.args(["server", "--listen", &address.to_string(), "--database"]);
+        command
+            .arg(directory.path().join("l2gw.sqlite"))
+            .args(arguments);
+        let start = Instant::now();
+        let daemon = Daemon::start(command, &directory.path().join("log"))?;
+        while let Err(error) = connect(address).and_then(|mut api| api.ping()) {
+            if start.elapsed() > STARTS_WITHIN {
+                return Err(error.context(daemon.log_tail()));
+            }
+            sleep(Duration::from_millis(1));
+        }
+        Ok(Self {
+            daemon,
+            address,
+            ready_after: start.elapsed(),
+            directory,
+        })
+    }
+
+    pub(crate) fn api(&self) -> Result<Api> {
+        connect(self.address)
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn pid(&self) -> Result<Pid> {
+        self.daemon.pid()
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("l2gw.sqlite")
+    }
+
+    /// Adds the end of the server's log to an error.
+    pub(crate) fn explain<T>(&self, outcome: Result<T>) -> Result<T> {
+        outcome.with_context(|| format!("the server's log ends with: {}", self.daemon.log_tail()))
+    }
+}
+
+fn connect(address: SocketAddr) -> Result<Api> {
+    Api::over(TcpStream::connect(address)?)
+}
+
+/// The program, without the caller's own OpenStack settings.
+pub(crate) fn l2gw(binary: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(binary);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("OS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
