@@ -47,6 +47,11 @@ fn throw(throws: &mut Throws) -> u8 {
     throws.next().unwrap()
 }
 
+fn pick_any<'r>(rows: &'r [Row], throws: &mut Throws) -> Option<&'r Row> {
+    let place = usize::from(throw(throws)).checked_rem(rows.len())?;
+    Some(&rows[place])
+}
+
 fn pick<'r>(rows: &'r [Row], kind: Kind, throws: &mut Throws) -> Option<&'r Row> {
     let of_kind: Vec<_> = rows
         .iter()
@@ -189,8 +194,9 @@ async fn live(steps: Vec<Step>) {
             }
             Step::Update(dice) => {
                 let mut throws = dice.into_iter().cycle();
-                let place = usize::from(throw(&mut throws)) % oracle.rows.len();
-                let old = &oracle.rows[place];
+                let Some(old) = pick_any(&oracle.rows, &mut throws) else {
+                    continue;
+                };
                 let mut new = any_row(old.resource.kind, &oracle.rows, &mut throws);
                 for (position, attribute) in new.resource.attributes.iter().enumerate() {
                     if matches!(attribute.shape, Shape::Id | Shape::Reference(..)) {
@@ -221,11 +227,12 @@ async fn live(steps: Vec<Step>) {
             Step::Abandon(kind, dice) => {
                 let mut throws = dice.into_iter().cycle();
                 let mut rows = [any_row(kind, &oracle.rows, &mut throws)];
-                let victim =
-                    oracle.rows[usize::from(throw(&mut throws)) % oracle.rows.len()].clone();
+                let victim = pick_any(&oracle.rows, &mut throws).cloned();
                 let abandoned = store.write(move |transaction| {
                     let _ = transaction.insert(&mut rows);
-                    let _ = transaction.delete(victim.resource.kind, victim.id());
+                    if let Some(victim) = victim {
+                        let _ = transaction.delete(victim.resource.kind, victim.id());
+                    }
                     Err::<(), _>(Fault::refused("abandoned"))
                 });
                 assert_eq!(abandoned.await, Err(Fault::refused("abandoned")));
