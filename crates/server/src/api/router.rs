@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -152,15 +152,18 @@ async fn identified_and_logged(request: Request, next: Next) -> Response {
     let start = Instant::now();
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
-    let milliseconds = start.elapsed().as_millis();
+    let took = start.elapsed();
     match response.extensions_mut().remove::<Refused>() {
-        Some(Refused(fault)) if status >= StatusCode::INTERNAL_SERVER_ERROR.as_u16() => {
-            tracing::error!(%id, %method, path, status, milliseconds, %fault);
-        }
         Some(Refused(fault)) => {
-            tracing::info!(%id, %method, path, status, milliseconds, %fault);
+            // Messages repeat what clients sent: one request must not look like two in the log.
+            let fault = fault.to_string().replace(char::is_control, " ");
+            if response.status().is_server_error() {
+                tracing::error!(%id, %method, path, status, ?took, fault);
+            } else {
+                tracing::info!(%id, %method, path, status, ?took, fault);
+            }
         }
-        None => tracing::info!(%id, %method, path, status, milliseconds),
+        None => tracing::info!(%id, %method, path, status, ?took),
     }
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);

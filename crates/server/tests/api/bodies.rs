@@ -242,25 +242,52 @@ async fn clients_that_send_nothing_more_do_not_keep_others_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_never_arrives_is_408() {
     let store = Store::open("sqlite::memory:").await.unwrap();
-    let router = server::api::router(Api {
-        store,
-        report: Arc::new(|_| Report::ACTIVE),
-        rules: Rules::default(),
-        limits: Limits {
-            silence: Duration::from_millis(100),
-            ..Limits::DEFAULT
-        },
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let serving = tokio::spawn(axum::serve(listener, router).into_future());
+    let limits = Limits {
+        silence: Duration::from_millis(100),
+        ..Limits::DEFAULT
+    };
+    let address = answering(store, limits).await;
     let head =
         "POST /v2.0/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{\"network\":";
     let answer = tokio::task::spawn_blocking(move || by_hand(address, head));
     let answer = answer.await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     assert!(answer.contains("HTTPRequestTimeout"), "{answer}");
-    serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_is_503_and_its_reason_stays_inside() {
+    let store = Store::open("sqlite::memory:").await.unwrap();
+    let address = answering(store.clone(), Limits::DEFAULT).await;
+    store.close().await;
+    let client = reqwest::Client::new();
+    let networks = format!("http://{address}/v2.0/networks");
+    for request in [
+        client.get(&networks),
+        client.get(format!("{networks}/00000000-0000-0000-0000-000000000000")),
+        client.post(&networks).body("{\"network\":{}}"),
+    ] {
+        let (status, kind, message) = error(reply(request).await);
+        assert_eq!((status, kind.as_str()), (503, "ServiceUnavailable"));
+        assert_eq!(
+            message,
+            "The database is not available right now. Please try again later."
+        );
+    }
+}
+
+/// The address of an API on a store of the test's own, for as long as the test runs.
+async fn answering(store: Store, limits: Limits) -> SocketAddr {
+    let router = server::api::router(Api {
+        store,
+        report: Arc::new(|_| Report::ACTIVE),
+        rules: Rules::default(),
+        limits,
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(axum::serve(listener, router).into_future());
+    address
 }
 
 #[tokio::test(flavor = "multi_thread")]
