@@ -1,11 +1,16 @@
 //! A server with a database of its own, and a command line beside it.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use uuid::Uuid;
+
+/// How long a server may take until it answers, on a machine with other things to do.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a command printed and how it ended.
 #[derive(Debug)]
@@ -28,38 +33,60 @@ pub(crate) struct Place {
 impl Place {
     /// A server on a free port of loopback.
     pub(crate) fn new() -> Self {
-        Self::listening_on("127.0.0.1:0")
+        loop {
+            let free = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap();
+            let endpoint = format!("http://{free}");
+            // Somebody else may have taken the port meanwhile.
+            if let Some(place) =
+                Self::listening(&free.to_string(), &endpoint, TempDir::new().unwrap())
+            {
+                return place;
+            }
+        }
     }
 
-    /// A server that listens on what `--listen` means; `DIR` stands for its directory.
-    pub(crate) fn listening_on(listen: &str) -> Self {
+    /// A server on a unix socket in its directory.
+    pub(crate) fn on_a_socket() -> Self {
         let directory = TempDir::new().unwrap();
-        let listen = listen.replace("DIR", directory.path().to_str().unwrap());
-        let mut server = program()
-            .args([
-                "server",
-                "--allow-unknown-devices",
-                "--log",
-                "warn",
-                "--listen",
-                &listen,
-            ])
+        let address = format!("unix:{}", directory.path().join("l2gw.sock").display());
+        Self::listening(&address, &address, directory).unwrap()
+    }
+
+    /// A server, once it answers; nothing when it ended instead.
+    fn listening(listen: &str, endpoint: &str, directory: TempDir) -> Option<Self> {
+        let mut command = program();
+        command.args([
+            "server",
+            "--allow-unknown-devices",
+            "--log",
+            "warn",
+            "--listen",
+            listen,
+        ]);
+        command
             .arg("--database")
-            .arg(directory.path().join("l2gw.db"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // `l2gw server answers on ADDRESS`, once it does.
-        let mut line = String::new();
-        let mut said = BufReader::new(server.stdout.take().unwrap());
-        said.read_line(&mut line).unwrap();
-        let endpoint = line.split_whitespace().last().unwrap().to_owned();
-        Self {
-            server,
-            endpoint,
+            .arg(directory.path().join("l2gw.db"));
+        let mut place = Self {
+            server: command.spawn().unwrap(),
+            endpoint: endpoint.to_owned(),
             directory,
             ids: BTreeMap::new(),
+        };
+        let given_up = Instant::now() + READY_WITHIN;
+        while place.types(&["network", "list"]).code != Some(0) {
+            if place.server.try_wait().unwrap().is_some() {
+                return None;
+            }
+            assert!(
+                Instant::now() < given_up,
+                "the server does not answer on {endpoint}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
         }
+        Some(place)
     }
 
     /// `l2gw WORDS…` with the server's address in the environment.

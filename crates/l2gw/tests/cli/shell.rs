@@ -108,7 +108,9 @@ fn the_option_counts_more_than_the_environment_before_and_behind_the_command() {
     ] {
         let typed = place.types(&words);
         assert_eq!((typed.code, &*typed.out), (Some(1), ""));
-        assert_snapshot_once(&typed.err);
+        insta::allow_duplicates! {
+            assert_snapshot!(typed.err, @"Unable to reach the server at http://127.0.0.1:1: Connection refused. Start one with `l2gw server`, or name its address with --os-endpoint or OS_ENDPOINT.");
+        }
     }
     let mut command = program();
     command
@@ -117,19 +119,18 @@ fn the_option_counts_more_than_the_environment_before_and_behind_the_command() {
     assert_eq!(finish(command, "").out, "[]\n");
 }
 
-fn assert_snapshot_once(text: &str) {
-    insta::allow_duplicates! {
-        assert_snapshot!(text, @"");
-    }
-}
-
 #[test]
 fn a_unix_socket_is_an_address_too() {
-    let place = Place::listening_on("unix:DIR/l2gw.sock");
-    let socket = place.directory.path().join("l2gw.sock");
+    let place = Place::on_a_socket();
     let mut command = program();
-    command.args(["network", "list", "-f", "json", "--os-endpoint"]);
-    command.arg(format!("unix:{}", socket.display()));
+    command.args([
+        "network",
+        "list",
+        "-f",
+        "json",
+        "--os-endpoint",
+        &place.endpoint,
+    ]);
     let typed = finish(command, "");
     assert_eq!(
         (typed.code, &*typed.err, &*typed.out),
@@ -193,13 +194,6 @@ fn debug_prints_what_can_be_typed_again() {
     );
     assert!(typed.err.contains(&curl), "{}", typed.err);
     assert!(typed.err.contains("201 Created"), "{}", typed.err);
-    let typed = place.shell(&curl);
-    assert!(
-        typed.out.contains("201 Created"),
-        "{}{}",
-        typed.out,
-        typed.err
-    );
 }
 
 #[test]
