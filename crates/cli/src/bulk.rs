@@ -11,9 +11,10 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use clap::{Arg, ArgMatches, Command};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::resource::{Attribute, Resource};
+use model::resource::{Attribute, CreateArg, Resource};
 use model::value::MacAddress;
 use openstack::Error;
+use openstack::page::Record;
 
 use crate::argument::station::Station;
 use crate::argument::{self, station};
@@ -33,43 +34,35 @@ fn columns(resource: &'static Resource) -> Option<[&'static Attribute; 2]> {
         .find_map(|mac| argument::companion(resource, mac).map(|ip| [mac, ip]))
 }
 
-/// Gives `create` its `--file`, which stands for the station: then the parent is the only argument.
-pub(crate) fn define(command: Command, resource: &'static Resource) -> Command {
+/// Gives `create`, whose name is typed as `typed`, its `--file`. It stands for the station: then the parent is the only
+/// argument.
+pub(crate) fn define(mut command: Command, resource: &'static Resource, typed: &str) -> Command {
     let positionals: Vec<_> = command.get_positionals().cloned().collect();
-    let usage = positionals
-        .iter()
-        .fold(String::new(), |mut usage, argument| {
-            let _ = write!(usage, " {argument}");
-            usage
-        });
-    let parent = parent(resource).map_or(String::new(), |parent| {
-        let placeholder = positionals.iter().find(|a| a.get_id() == parent.name);
-        placeholder.map(ToString::to_string).unwrap_or_default()
-    });
-    let name = command.get_name().to_owned();
-    let command = positionals.iter().fold(command, |command, argument| {
-        command.mut_arg(argument.get_id(), |argument| {
+    let (mut all, mut last) = (String::new(), String::new());
+    for argument in positionals {
+        last = format!(" {argument}");
+        all += &last;
+        command = command.mut_arg(argument.get_id(), |argument| {
             argument.required(false).required_unless_present(FILE)
-        })
-    });
-    let typed = if name.starts_with(resource.command) {
-        name
-    } else {
-        format!("{} {name}", resource.short_command)
-    };
+        });
+    }
+    let usage = format!("l2gw {typed} [OPTIONS]");
+    let file = Arg::new(FILE)
+        .long(FILE)
+        .value_name("FILE")
+        .value_parser(clap::builder::NonEmptyStringValueParser::new())
+        .help(format!(
+            "Create one {} for each line of this file, '-' for standard input, all or none; a line is MAC, MAC,IP or MAC;IP",
+            resource.noun
+        ));
     command
-        .override_usage(format!(
-            "l2gw {typed} [OPTIONS]{usage}\n       l2gw {typed} [OPTIONS] --file <FILE> {parent}"
-        ))
-        .arg(
-            Arg::new(FILE)
-                .long(FILE)
-                .value_name("FILE")
-                .value_parser(clap::builder::NonEmptyStringValueParser::new())
-                .help(
-                    "Create one for each line of this file, '-' for standard input, all or none; a line is MAC, MAC,IP or MAC;IP",
-                ),
-        )
+        .override_usage(format!("{usage}{all}\n       {usage} --file <FILE>{last}"))
+        .arg(file)
+}
+
+/// The attributes that `create` takes as options.
+fn options(resource: &'static Resource) -> impl Iterator<Item = &'static Attribute> {
+    argument::created(resource).filter(|attribute| attribute.create_arg == CreateArg::Flag)
 }
 
 fn parent(resource: &'static Resource) -> Option<&'static Attribute> {
@@ -79,9 +72,11 @@ fn parent(resource: &'static Resource) -> Option<&'static Attribute> {
 /// What `--file` asks for.
 pub(crate) struct Request {
     /// The file, or `-`.
-    pub(crate) file: String,
+    file: String,
     /// The id of what the stations lie behind.
     pub(crate) parent: String,
+    /// What all stations have in common: the options that were given.
+    common: Record,
 }
 
 impl Request {
@@ -103,6 +98,7 @@ impl Request {
             (Some(Station { mac, ip: None }), None) => Ok(Some(Self {
                 file: file.clone(),
                 parent: mac.clone(),
+                common: argument::object(resource, options(resource), matches),
             })),
             (None, _) => Err(Failure::Usage(format!(
                 "--file needs one argument: {}",
@@ -120,6 +116,11 @@ impl Request {
             "-" => "standard input",
             file => file,
         }
+    }
+
+    /// The body of the request that creates the stations.
+    pub(crate) fn body(&self, resource: &'static Resource, stations: &Stations) -> Bytes {
+        stations.body(resource, &self.common)
     }
 
     /// Reads the stations.
@@ -176,20 +177,19 @@ impl Stations {
         Ok(stations)
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The body of the request that creates them.
-    pub(crate) fn body(&self, resource: &'static Resource) -> Bytes {
+    /// The body of the request that creates them, each with what they have in `common`.
+    fn body(&self, resource: &'static Resource, common: &Record) -> Bytes {
         /// `{"mac":"00:11:22:33:44:55","ipaddr":"192.168.100.100"},` and a little more.
         const ONE: usize = 64;
         let collection = resource
             .dashed
             .map_or(resource.collection, |(_, many)| many);
         let [mac, ip] = columns(resource).map_or(["", ""], |both| both.map(|a| a.name));
-        let mut json = String::with_capacity((self.len() + 1) * ONE);
+        let mut rest = String::new();
+        for (name, value) in common {
+            let _ = write!(rest, ",\"{name}\":{value}");
+        }
+        let mut json = String::with_capacity((self.0.len() + 1) * (ONE + rest.len()));
         // Addresses and the table's names need no escapes in JSON; writing to a String cannot fail.
         let _ = write!(json, "{{\"{collection}\":[");
         for (index, (address, host, _)) in self.0.iter().enumerate() {
@@ -198,6 +198,7 @@ impl Stations {
             if let Some(host) = host {
                 let _ = write!(json, ",\"{ip}\":\"{host}\"");
             }
+            json.push_str(&rest);
             json.push('}');
         }
         json.push_str("]}");
@@ -253,7 +254,7 @@ mod tests {
         let text = "\u{feff}MAC address,IP\r\n\r\n# from rack 7\n00:11:22:33:44:55\n00-11-22-33-44-66,1.2.3.4\r\n\
                     \"0011.2233.4477\";\"2001:db8::1\"\n00:11:22:33:44:88,\n";
         let stations = read(text).unwrap();
-        let body = stations.body(&L2_REMOTE_MAC);
+        let body = stations.body(&L2_REMOTE_MAC, &Record::new());
         insta::assert_snapshot!(String::from_utf8_lossy(&body), @r#"{"remote-macs":[{"mac":"00:11:22:33:44:55"},{"mac":"00:11:22:33:44:66","ipaddr":"1.2.3.4"},{"mac":"00:11:22:33:44:77","ipaddr":"2001:db8::1"},{"mac":"00:11:22:33:44:88"}]}"#);
     }
 

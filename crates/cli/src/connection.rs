@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
-use openstack::{Client, Endpoint, Error};
+use openstack::endpoint::BadEndpoint;
+use openstack::{Client, Endpoint};
+
+use crate::failure::Failure;
 
 const ENDPOINT: &str = "os-endpoint";
 const TIMEOUT: &str = "timeout";
@@ -11,16 +14,12 @@ const DEBUG: &str = "debug";
 /// Where `l2gw server` listens unless it is told otherwise.
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:9720";
 /// Seconds. A bulk of a million stations takes less.
-const DEFAULT_TIMEOUT: &str = "120";
+const DEFAULT_TIMEOUT: u64 = 120;
 
-/// The options in front of a command's name, which know the environment and the defaults.
-pub(crate) fn before() -> Vec<Arg> {
+/// The options in front of a command's name, which know the environment.
+pub(crate) fn before() -> [Arg; 3] {
     let [endpoint, timeout, debug] = behind();
-    vec![
-        endpoint.env("OS_ENDPOINT").default_value(DEFAULT_ENDPOINT),
-        timeout.default_value(DEFAULT_TIMEOUT),
-        debug,
-    ]
+    [endpoint.env("OS_ENDPOINT"), timeout, debug]
 }
 
 /// The options behind a command's name, which override those.
@@ -38,16 +37,14 @@ pub(crate) fn behind() -> [Arg; 3] {
             .help(format!(
                 "Address of the server, or unix:PATH; otherwise OS_ENDPOINT, otherwise {DEFAULT_ENDPOINT}"
             ))
-            .hide_env(true)
-            .hide_default_value(true),
+            .hide_env(true),
         option(TIMEOUT)
             .alias("http-timeout")
             .value_name("SECONDS")
             .value_parser(value_parser!(u64).range(1..))
             .help(format!(
                 "How long the server may keep silent; {DEFAULT_TIMEOUT} where left out"
-            ))
-            .hide_default_value(true),
+            )),
         option(DEBUG)
             .action(ArgAction::SetTrue)
             .help("Print requests and answers to standard error"),
@@ -70,19 +67,15 @@ pub fn is_debug(matches: &ArgMatches) -> bool {
 }
 
 /// The client that the options ask for; `before` and `behind` are the matches on either side of the command's name.
-pub(crate) fn client(before: &ArgMatches, behind: &ArgMatches) -> Result<Client, Error> {
+pub(crate) fn client(before: &ArgMatches, behind: &ArgMatches) -> Result<Client, Failure> {
     let endpoint = behind
         .get_one::<Endpoint>(ENDPOINT)
         .or_else(|| before.get_one(ENDPOINT));
+    let endpoint = endpoint.map_or_else(|| DEFAULT_ENDPOINT.parse(), |given| Ok(given.clone()));
+    let endpoint = endpoint.map_err(|cause: BadEndpoint| Failure::Usage(cause.to_string()))?;
     let timeout = behind
         .get_one::<u64>(TIMEOUT)
         .or_else(|| before.get_one(TIMEOUT));
-    // Both have defaults: what clap parsed always has them.
-    let (Some(endpoint), Some(seconds)) = (endpoint, timeout) else {
-        return Err(Error::Unreachable {
-            endpoint: "no address".to_owned(),
-            cause: "none was given".to_owned(),
-        });
-    };
-    Client::new(endpoint.clone(), Duration::from_secs(*seconds))
+    let timeout = Duration::from_secs(timeout.copied().unwrap_or(DEFAULT_TIMEOUT));
+    Ok(Client::new(endpoint, timeout)?)
 }

@@ -95,7 +95,7 @@ impl<'a> Typed<'a, '_> {
         let stations = request.open(self.console)?;
         let path = self.nested_path(&request.parent).await?;
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
-        let body = stations.body(self.resource);
+        let body = request.body(self.resource, &stations);
         let bar = bulk::progress(body.len(), self.console.watched);
         let shown = bar.clone();
         let answer = self

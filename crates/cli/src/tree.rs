@@ -210,6 +210,7 @@ fn define(command: Command, resource: &'static Resource, verb: Verb, typed: &str
                 .args(argument::of_create(resource))
                 .args(output::arguments(output::Of::One)),
             resource,
+            typed,
         ),
         Verb::Create => command
             .args(argument::of_create(resource))

@@ -53,6 +53,23 @@ async fn standard_input_is_read_and_rows_are_printed_when_a_format_is_asked_for(
 }
 
 #[tokio::test]
+async fn options_count_for_every_station() {
+    let service = service().await;
+    let words = [
+        "remote-mac",
+        "create",
+        "--file",
+        "-",
+        CONN,
+        "--tenant-id",
+        "a \"b\"",
+    ];
+    let typed = service.types_with_input(&words, TWO).await;
+    assert_eq!((typed.code, &*typed.err), (0, ""));
+    assert_snapshot!(service.asked(), @r#"POST /v2.0/l2-remote-gateway-connections/31c20418-9cf2-4d47-b17e-d92906e3f248/remote-macs {"remote-macs":[{"mac":"00:11:22:33:44:55","ipaddr":"1.2.3.5","tenant_id":"a \"b\""},{"mac":"00:11:22:33:44:66","ipaddr":"1.2.3.6","tenant_id":"a \"b\""}]}"#);
+}
+
+#[tokio::test]
 async fn a_bad_line_is_named_and_nothing_is_sent() {
     let service = service().await;
     let words = ["l2-remote-mac-create", "--file", "-", CONN];
