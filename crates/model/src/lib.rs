@@ -16,6 +16,7 @@
 //! | [`encode`] | rows to the JSON of answers |
 //! | [`status`] | BUILD, ACTIVE, DOWN, ERROR and why |
 //! | [`intent`] | what operators asked for, and what follows from it for one switch |
+//! | [`lineage`] | which states of which database are in a database's own past |
 //! | [`switch`] | what a hardware_vtep database holds, as values |
 //! | [`mod@plan`] | the difference between two such states, as ordered steps |
 #![deny(missing_docs)]
@@ -24,6 +25,7 @@ pub mod devices;
 pub mod encode;
 pub mod fault;
 pub mod intent;
+pub mod lineage;
 pub mod plan;
 pub mod resource;
 pub mod row;

@@ -314,6 +314,13 @@ impl Attribute {
         self
     }
 
+    /// There since this version of the database schema, where its resource is older.
+    #[must_use]
+    pub const fn since(mut self, version: u32) -> Self {
+        self.since = version;
+        self
+    }
+
     /// Input takes it under these names too.
     pub const fn aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;

@@ -18,7 +18,7 @@ pub const ALL: &[&Resource] = &[
 ];
 
 /// The version of the database schema that this table describes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 pub(crate) fn of(kind: Kind) -> &'static Resource {
     match kind {
@@ -380,6 +380,16 @@ pub static L2_REMOTE_GATEWAY: Resource = Resource {
         .column("ipaddr")
         .positional("IP-ADDRESS")
         .flag_aliases(&["ip-address", "ip-addr"]),
+        Attribute::new(
+            "bfd",
+            Shape::Bool,
+            "Whether switches watch the tunnels to it by BFD; one that BFD finds dead is DOWN",
+        )
+        .optional(Def::Bool(false))
+        .put()
+        .flag("bfd")
+        .on_request()
+        .since(2),
         TENANT_ID.on_request(),
         PROJECT_ID,
         STATUS.on_request(),

@@ -31,6 +31,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use model::fault::Fault;
+use model::lineage::Lineage;
 use model::resource::Kind;
 use model::row::Row;
 use tokio::sync::watch;
@@ -155,6 +156,12 @@ pub trait Snapshot {
     /// # Errors
     /// The database cannot be read.
     fn seen_devices(&mut self) -> Result<BTreeSet<String>, Fault>;
+
+    /// The timelines of the database: one for each time it was opened by [`Store::open`].
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn lineage(&mut self) -> Result<Lineage, Fault>;
 }
 
 /// What can be changed, all of it or nothing.

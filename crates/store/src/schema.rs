@@ -22,11 +22,22 @@ CREATE TABLE "tombstones" (
 CREATE TABLE "seen_devices" ("name" TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 "#;
 
+/// What version 2 adds beside the resources: one row for every time that the database was opened to be written, see
+/// [`model::lineage`].
+const TIMELINES: &str = r#"CREATE TABLE "timelines" (
+  "key" INTEGER PRIMARY KEY,
+  "id" BLOB NOT NULL,
+  "revision" INTEGER NOT NULL
+) STRICT;
+"#;
+
 /// The statements that lead from version `version - 1` to `version`.
 pub(crate) fn migration(table: &[&Resource], version: u32) -> String {
     let mut sql = String::new();
-    if version == 1 {
-        sql.push_str(BESIDES);
+    match version {
+        1 => sql.push_str(BESIDES),
+        2 => sql.push_str(TIMELINES),
+        _ => {}
     }
     for resource in table {
         if resource.since == version {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::resource::Resource;
 use model::table;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use uuid::Uuid;
 
 use crate::OpenError;
 use crate::schema::migration;
@@ -21,7 +22,9 @@ const PREPARED: usize = 64;
 
 /// The connection that writes; the database is at the present version afterwards.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
-    migrated(path, table::ALL, table::SCHEMA_VERSION)
+    let connection = migrated(path, table::ALL, table::SCHEMA_VERSION)?;
+    begin_timeline(&connection).map_err(|error| refused(path, error))?;
+    Ok(connection)
 }
 
 /// A connection that cannot write.
@@ -119,6 +122,14 @@ fn forget_deletions(connection: &Connection) -> rusqlite::Result<()> {
          DELETE FROM \"tombstones\";
          COMMIT",
     )
+}
+
+/// From here on the database goes a way of its own: a copy of it that is opened elsewhere, or again later, goes another.
+fn begin_timeline(connection: &Connection) -> rusqlite::Result<()> {
+    let begin =
+        "INSERT INTO \"timelines\" (\"id\", \"revision\") SELECT ?, \"revision\" FROM \"state\"";
+    connection.execute(begin, [Uuid::new_v4().into_bytes()])?;
+    Ok(())
 }
 
 fn refused(path: &Path, error: rusqlite::Error) -> OpenError {

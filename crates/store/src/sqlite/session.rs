@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use model::fault::Fault;
+use model::lineage::{Lineage, Moment};
 use model::resource::{Attribute, Kind, Resource};
 use model::row::{Row, Value};
 use model::table;
@@ -179,6 +180,20 @@ impl Snapshot for Session<'_> {
         let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
         let names = statement.query_map([], |row| row.get(0)).map_err(fault)?;
         names.map(|name| name.map_err(fault)).collect()
+    }
+
+    fn lineage(&mut self) -> Result<Lineage, Fault> {
+        let sql = "SELECT \"id\", \"revision\" FROM \"timelines\" ORDER BY \"key\"";
+        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
+        let beginnings = statement.query_map([], |row| {
+            Ok(Moment {
+                timeline: Uuid::from_bytes(row.get(0)?),
+                revision: row.get::<_, i64>(1)?.cast_unsigned(),
+            })
+        });
+        let beginnings = beginnings.map_err(fault)?;
+        let beginnings: Result<_, _> = beginnings.map(|moment| moment.map_err(fault)).collect();
+        Ok(Lineage::new(beginnings?))
     }
 }
 
