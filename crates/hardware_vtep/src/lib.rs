@@ -5,6 +5,7 @@
 //! | [`schema`] | which tables and columns matter to us, and what a switch's schema lacks of them |
 //! | [`database`] | the replica: a switch as [`model::switch::SwitchState`], kept current with every update |
 //! | [`mod@apply`] | the controller's half: carries out a [`model::plan::Plan`] |
+//! | [`mod@stamp`] | the controller's note on the switch, of which database it served last |
 //! | [`mod@publish`] | the switch's half: puts up what the switch is, its ports and its faults |
 //!
 //! The server stores anything of the right type: MAC addresses that are none, keys of 40 bits, two rows for one MAC.
@@ -16,8 +17,10 @@ pub mod database;
 pub mod publish;
 mod rows;
 pub mod schema;
+pub mod stamp;
 
 pub use apply::{Failure, StepError, apply};
 pub use database::{Database, PhysicalSwitch};
 pub use publish::{Publication, PublishedPort, publish};
 pub use schema::{Capabilities, NAME};
+pub use stamp::stamp;

@@ -76,12 +76,15 @@ fn put<T>(place: &mut T, column: Option<T>) {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GlobalRow {
     pub(crate) managers: Set<Uuid>,
+    pub(crate) other_config: Map<String, String>,
 }
 
 #[derive(Deserialize)]
 pub(crate) struct GlobalColumns {
     #[serde(default)]
     managers: Set<Uuid>,
+    #[serde(default)]
+    other_config: Map<String, String>,
 }
 
 impl TableRow for GlobalRow {
@@ -89,6 +92,7 @@ impl TableRow for GlobalRow {
 
     fn patch(&mut self, columns: GlobalColumns) {
         self.managers.apply(columns.managers);
+        self.other_config.apply(columns.other_config);
     }
 }
 

@@ -11,7 +11,8 @@ pub(crate) const UNKNOWN_DST: &str = "unknown-dst";
 /// The only value of `Physical_Locator.encapsulation_type`.
 pub(crate) const VXLAN: &str = "vxlan_over_ipv4";
 
-/// The key in `Logical_Switch.other_config` that marks a logical switch as ours, whatever its value.
+/// The key in `Logical_Switch.other_config` that marks a logical switch as ours, whatever its value; and the key of our
+/// stamp in `Global.other_config`.
 pub(crate) const MARK: &str = "l2gw";
 
 /// The whole `Logical_Switch.description` that marks a logical switch as ours where the schema has no `other_config`
@@ -38,7 +39,7 @@ pub(crate) mod table {
 pub(crate) const MONITORED: &[MonitoredTable] = &[
     MonitoredTable {
         table: table::GLOBAL,
-        columns: &["switches", "managers"],
+        columns: &["switches", "managers", "other_config"],
     },
     MonitoredTable {
         table: table::MANAGER,
@@ -91,6 +92,8 @@ pub struct Capabilities {
     /// `Logical_Switch.replication_mode` (1.6.0): whether a switch floods to all destinations or to one that does it for
     /// it. Ours flood to all.
     pub replication_mode: bool,
+    /// `Global.other_config` (1.7.0), where our stamp is; see [`crate::stamp`].
+    pub global_other_config: bool,
     /// `Physical_Switch.switch_fault_status` (1.1.0).
     pub switch_fault_status: bool,
     /// `Physical_Port.port_fault_status` (1.1.0).
@@ -104,6 +107,7 @@ impl Capabilities {
             locator_tunnel_key: schema.has_column(table::PHYSICAL_LOCATOR, "tunnel_key"),
             logical_switch_other_config: schema.has_column(table::LOGICAL_SWITCH, "other_config"),
             replication_mode: schema.has_column(table::LOGICAL_SWITCH, "replication_mode"),
+            global_other_config: schema.has_column(table::GLOBAL, "other_config"),
             switch_fault_status: schema.has_column(table::PHYSICAL_SWITCH, "switch_fault_status"),
             port_fault_status: schema.has_column(table::PHYSICAL_PORT, "port_fault_status"),
         }

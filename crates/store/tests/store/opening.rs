@@ -174,3 +174,43 @@ async fn an_engine_that_does_not_exist_yet_is_named() {
     let error = Store::open("postgres://db/l2gw").await.err().unwrap();
     assert!(matches!(error, OpenError::Postgres), "{error}");
 }
+
+#[tokio::test]
+async fn a_restored_backup_has_not_been_where_the_database_went_since() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("l2gw.db");
+    let backup = directory.path().join("backup.db");
+    let now = async |store: &Store| {
+        store
+            .read(|snapshot| {
+                let revision = snapshot.revision()?;
+                Ok((snapshot.lineage()?, revision))
+            })
+            .await
+            .unwrap()
+    };
+    let store = Store::open(path.to_str().unwrap()).await.unwrap();
+    insert(&store, vec![remote_gateway("a")]).await;
+    let (lineage, revision) = now(&store).await;
+    let before = lineage.at(revision).unwrap();
+    store.close().await;
+    std::fs::copy(&path, &backup).unwrap();
+
+    let store = Store::open(path.to_str().unwrap()).await.unwrap();
+    insert(&store, vec![remote_gateway("b")]).await;
+    let (lineage, revision) = now(&store).await;
+    let since = lineage.at(revision).unwrap();
+    assert!(lineage.has_been_at(before, revision));
+    assert!(lineage.has_been_at(since, revision));
+    store.close().await;
+
+    let restored = Store::open(backup.to_str().unwrap()).await.unwrap();
+    // Far enough to be past the revision that the switch saw.
+    for name in ["c", "d", "e"] {
+        insert(&restored, vec![remote_gateway(name)]).await;
+    }
+    let (lineage, revision) = now(&restored).await;
+    assert!(revision > since.revision);
+    assert!(lineage.has_been_at(before, revision));
+    assert!(!lineage.has_been_at(since, revision));
+}
