@@ -137,15 +137,10 @@ fn run(options: Options) -> Result<bool> {
     };
     for part in parts {
         let section = part.measure(&plan);
-        eprintln!(
-            "{}: {}",
-            section.title,
-            if section.outcome.is_ok() {
-                "measured"
-            } else {
-                "FAILED"
-            }
-        );
+        match &section.outcome {
+            Ok(_) => eprintln!("{}: measured", section.title),
+            Err(error) => eprintln!("{}: FAILED: {error:#}", section.title),
+        }
         report.sections.push(section);
     }
     let text = report.markdown();

@@ -18,6 +18,7 @@ impl Unit {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Count => format!("{value:.0}"),
+            Self::Memory if value >= 1e9 => format!("{} GB", significant(value / 1e9)),
             Self::Memory => format!("{} MB", significant(value / 1e6)),
             Self::Time if value >= 1.0 => format!("{} s", significant(value)),
             Self::Time if value >= 1e-3 => format!("{} ms", significant(value * 1e3)),

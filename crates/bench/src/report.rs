@@ -58,7 +58,8 @@ impl Report {
             writeln!(text, "\n## {}\n\n{}\n", section.title, section.how)?;
             match &section.outcome {
                 Ok(measurements) => write_table(text, measurements)?,
-                Err(error) => writeln!(text, "**Not measured:** {error:#}")?,
+                // Why, is for whoever runs it: it may name paths of this machine.
+                Err(_) => writeln!(text, "**Not measured**: it failed.")?,
             }
         }
         writeln!(
@@ -199,8 +200,8 @@ mod tests {
 
     #[test]
     fn what_could_not_be_measured_is_said_too() {
-        let report = report(vec![section(Err(anyhow!("why").context("what")))]);
+        let report = report(vec![section(Err(anyhow!("why")))]);
         assert!(!report.is_complete());
-        assert!(report.markdown().contains("**Not measured:** what: why"));
+        assert!(report.markdown().contains("**Not measured**"));
     }
 }
