@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::output::{self, Columns, Format, Of, Options, Order};
-use crate::tree::{self, Invocation, Verb, looked_up};
+use crate::tree::{self, Invocation, Verb};
 use crate::{argument, bulk, connection};
 
 /// Runs the client command that clap found in a command line of [`tree::command`], and returns the exit code: 0 when it
@@ -73,13 +73,7 @@ impl<'a> Typed<'a, '_> {
         let options = Options::read(self.matches);
         // Before the request: a mistyped column must not leave a resource behind.
         let columns = Columns::choose(self.resource, Of::One, &options)?;
-        let attributes = argument::created(self.resource);
-        let mut object = argument::object(self.resource, attributes, self.matches);
-        for attribute in argument::created(self.resource) {
-            if let Some(value) = object.get_mut(attribute.name) {
-                self.resolve(attribute, value).await?;
-            }
-        }
+        let object = self.object(argument::created(self.resource)).await?;
         let body = json!({ self.resource.member: object }).to_string();
         let answer = self.client.post(&[self.resource.path], body).await?;
         let record = self.client.member(&answer)?;
@@ -157,7 +151,9 @@ impl<'a> Typed<'a, '_> {
         let key = self.target().unwrap_or_default();
         let id = self.id(self.resource, key).await?;
         let answer = match self.client.get(&[self.resource.path, &id], &[]).await {
-            Err(error) if error.is_not_found() => return Err(self.hinted(error, key).await),
+            Err(error) if error.is_not_found() => {
+                return Err(self.hinted(self.resource, error, key).await);
+            }
             answer => answer?,
         };
         let record = self.client.member(&answer)?;
@@ -166,8 +162,7 @@ impl<'a> Typed<'a, '_> {
 
     async fn update(&mut self) -> Result<(), Failure> {
         let member = self.resource.member;
-        let attributes = argument::updated(self.resource);
-        let object = argument::object(self.resource, attributes, self.matches);
+        let object = self.object(argument::updated(self.resource)).await?;
         if object.is_empty() {
             let message = format!("Must specify new values to update {member}");
             return Err(Failure::Refused(message));
@@ -288,6 +283,23 @@ impl<'a> Typed<'a, '_> {
         Ok(limit.is_none())
     }
 
+    /// The body's object: a key for each of these attributes that was typed, ids in the place of names.
+    async fn object(
+        &self,
+        attributes: impl Iterator<Item = &'static Attribute>,
+    ) -> Result<Record, Failure> {
+        let attributes: Vec<_> = attributes.collect();
+        let typed = attributes.iter().copied();
+        let mut object = argument::object(self.resource, typed, self.matches);
+        // In the table's order, which is the order of the arguments.
+        for attribute in attributes {
+            if let Some(value) = object.get_mut(attribute.name) {
+                self.resolve(attribute, value).await?;
+            }
+        }
+        Ok(object)
+    }
+
     /// Puts the id where a name may have been typed.
     async fn resolve(&self, attribute: &Attribute, value: &mut Value) -> Result<(), Failure> {
         let Shape::Reference(target, _) = attribute.shape else {
@@ -306,7 +318,7 @@ impl<'a> Typed<'a, '_> {
         }
         match id(resource, key) {
             Ok(id) => Ok(id),
-            Err(error) => Err(self.explained(resource, error, key).await),
+            Err(error) => Err(self.hinted(resource, error, key).await),
         }
     }
 
@@ -322,11 +334,8 @@ impl<'a> Typed<'a, '_> {
         Ok(vec![target.path.to_owned(), id, nested.segment.to_owned()])
     }
 
-    async fn hinted(&self, error: Error, key: &str) -> Failure {
-        self.explained(self.resource, error, key).await
-    }
-
-    async fn explained(&self, resource: &'static Resource, error: Error, key: &str) -> Failure {
+    /// An error about what is typed as `key`, with a hint where one helps.
+    async fn hinted(&self, resource: &'static Resource, error: Error, key: &str) -> Failure {
         match self.hint(resource, key).await {
             Some(hint) => Failure::Refused(format!("{error}\n{hint}")),
             None => error.into(),
@@ -339,9 +348,10 @@ impl<'a> Typed<'a, '_> {
             return None;
         }
         for attribute in resource.attributes.iter().filter(|a| a.visible) {
-            let Some(target) = looked_up(attribute.shape) else {
+            let Shape::Reference(kind, _) = attribute.shape else {
                 continue;
             };
+            let target = Resource::of(kind);
             let Ok(id) = self.client.find(target, key).await else {
                 continue;
             };

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use model::resource::{Resource, Shape};
+use model::resource::Resource;
 use model::table;
 
 use crate::{argument, bulk, connection, example, output};
@@ -298,14 +298,6 @@ fn overview() -> String {
         text += &format!("  {}-{{{}}}\n", resource.command, verbs.join(","));
     }
     text
-}
-
-/// Whether an attribute's value names another resource, which the command looks up.
-pub(crate) fn looked_up(shape: Shape) -> Option<&'static Resource> {
-    match shape {
-        Shape::Reference(target, _) => Some(Resource::of(target)).filter(|target| target.named),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
