@@ -51,7 +51,7 @@ pub(crate) fn vtep(matches: &ArgMatches) -> ExitCode {
 /// Says in one line, as service logs want it, which value a daemon was given that does not fit; nothing for any other
 /// error.
 pub(crate) fn refuse(error: &clap::Error) -> Option<ExitCode> {
-    let name = std::env::args().nth(1)?;
+    let name = std::env::args_os().nth(1)?.into_string().ok()?;
     let is_daemon = [SERVER, VTEP].contains(&name.as_str());
     if !is_daemon || error.kind() != ErrorKind::ValueValidation {
         return None;
