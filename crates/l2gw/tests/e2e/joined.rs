@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use testkit::capture::Captured;
 use testkit::frame::Vxlan;
-use testkit::topology::{CloudPlan, Topology};
+use testkit::run::{CONVERGES_WITHIN, eventually, run};
+use testkit::topology::{CloudPlan, TENANT_MTU, Topology};
 
 use crate::{WAN_VNI, connect, joined};
 
@@ -177,19 +178,98 @@ fn a_thousand_macs_in_one_request_are_a_thousand_entries_in_the_kernel() -> Resu
     ])?;
 
     let remote = format!("dst {}", b.gateway.wan_ip);
-    testkit::run::eventually(
-        "all MACs are in the kernel",
-        testkit::run::CONVERGES_WITHIN,
-        || {
-            let entries =
-                testkit::run::run(a.gateway.netns.command("bridge").args(["fdb", "show"]))?;
-            let there = entries
-                .lines()
-                .filter(|entry| entry.starts_with("02:00:00:00:") && entry.contains(&remote))
-                .count();
-            ensure!(there == macs.len(), "{there} entries");
-            Ok(())
-        },
-    )?;
+    eventually("all MACs are in the kernel", CONVERGES_WITHIN, || {
+        let entries = run(a.gateway.netns.command("bridge").args(["fdb", "show"]))?;
+        let there = entries
+            .lines()
+            .filter(|entry| entry.starts_with("02:00:00:00:") && entry.contains(&remote))
+            .count();
+        ensure!(there == macs.len(), "{there} entries");
+        Ok(())
+    })?;
     site.installation.wait_active(&site.connection)
+}
+
+#[test]
+fn a_wan_key_that_is_also_an_inside_key_joins_two_clouds_all_the_same() -> Result<()> {
+    // One kernel cannot have two VXLAN devices with one key and one port; an operator need not know.
+    let topology = Topology::of(&[CloudPlan::new("a", WAN_VNI), CloudPlan::new("b", 789)])?;
+    let [a, b] = topology.all()?;
+    let _sites = joined(&topology)?;
+    let loss = a.vm()?.ping(b.vm()?, 5)?;
+    assert!(loss.none(), "{loss}");
+    Ok(())
+}
+
+#[test]
+fn the_largest_frame_a_tenant_may_send_crosses_the_wan_unfragmented() -> Result<()> {
+    let topology = Topology::two_clouds()?;
+    let [a, b] = topology.all()?;
+    let _sites = joined(&topology)?;
+    // 28 bytes of the payload are IPv4's and ICMP's headers.
+    let size = (TENANT_MTU - 28).to_string();
+    let largest = [
+        "-c",
+        "3",
+        "-W",
+        "1",
+        "-M",
+        "do",
+        "-s",
+        &size,
+        &b.vm()?.ip.to_string(),
+    ];
+    run(a.vm()?.netns.command("ping").args(largest))?;
+    Ok(())
+}
+
+#[test]
+fn a_remote_gateway_that_moves_takes_its_traffic_along() -> Result<()> {
+    let topology = Topology::two_clouds()?;
+    let [a, b] = topology.all()?;
+    let [at_a, _at_b] = joined(&topology)?;
+    at_a.installation
+        .declare_mac(&at_a.connection, b.vm()?, None)?;
+
+    at_a.installation
+        .succeed(&["l2-remote-gateway-update", "rgw-b", "--ipaddr", "10.9.0.77"])?;
+    a.vm()?.wait_until_cut_off_from(b.vm()?)?;
+    let there = b.gateway.wan_ip.to_string();
+    at_a.installation
+        .succeed(&["l2-remote-gateway-update", "rgw-b", "--ipaddr", &there])?;
+    a.vm()?.wait_until_reaches(b.vm()?)
+}
+
+#[test]
+fn deleting_a_mac_cuts_its_station_off_where_nothing_is_flooded() -> Result<()> {
+    let topology = Topology::two_clouds()?;
+    let [a, b] = topology.all()?;
+    let sites = [connect(a, b, false)?, connect(b, a, false)?];
+    for (site, there) in sites.iter().zip([b, a]) {
+        site.installation
+            .declare_mac(&site.connection, there.vm()?, Some(there.vm()?.ip))?;
+    }
+    a.vm()?.wait_until_reaches(b.vm()?)?;
+
+    let [at_a, _] = &sites;
+    let macs = at_a.installation.query(&["l2-remote-mac-list"])?;
+    let mac = macs
+        .get(0)
+        .and_then(|mac| mac.get("uuid")?.as_str())
+        .context("a MAC with a UUID")?;
+    at_a.installation.succeed(&["l2-remote-mac-delete", mac])?;
+    a.vm()?.wait_until_cut_off_from(b.vm()?)?;
+    let wan = topology.capture_wan(0)?;
+    a.vm()?.forget_neighbours()?;
+    assert!(
+        a.vm()?.ping(b.vm()?, 3)?.total(),
+        "nobody knows where the station is"
+    );
+    let sent = wan
+        .finish()?
+        .iter()
+        .filter(|seen| seen.outgoing && seen.vxlan().is_some())
+        .count();
+    assert_eq!(sent, 0, "frames that leave for an unknown station");
+    Ok(())
 }
