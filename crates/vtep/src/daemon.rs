@@ -31,7 +31,7 @@ use crate::kernel::desired::{Desired, NodeConfig, Refusal, desired};
 use crate::kernel::{Kernel, Report, sysctl};
 use crate::lock::Lock;
 use crate::options::{BORDER, SwitchOptions};
-use crate::ovsdb_server::{OvsdbServer, check_programs};
+use crate::ovsdb_server::{Origin, OvsdbServer, check_programs};
 
 /// How often everything is looked at, whether the kernel told of changes or not: it tells of all but sysctls.
 const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(300);
@@ -61,9 +61,9 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
 
     let directory = state_dir(&options.state_dir)?;
     let server = OvsdbServer::new(directory, options.listen.clone())?;
-    server.ensure()?;
+    let origin = server.ensure()?;
     let target = Target::Unix(server.socket());
-    let connection = Connection::start(target, NAME, ConnectionOptions::default());
+    let connection = Connection::start(target.into(), NAME, ConnectionOptions::default());
 
     let stop = Stop::on_signals()?;
     let publication = publication(&options, &config);
@@ -75,7 +75,14 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
         "switch started"
     );
     let daemon = Daemon {
-        worker: Some(Worker::new(kernel, config, &connection, &stop)),
+        worker: Some(Worker {
+            kernel,
+            config: Arc::new(config),
+            replica: Arc::clone(connection.replica()),
+            stop: Arc::clone(&stop.flag),
+            desired: None,
+            unwritten: origin == Origin::Created,
+        }),
         connection,
         server,
         publication,
@@ -257,7 +264,7 @@ impl Daemon {
             if server.is_running() {
                 Ok(())
             } else {
-                server.ensure()
+                server.ensure().map(drop)
             }
         });
         if let Ok(Err(error)) = ensured.await {
@@ -359,6 +366,9 @@ struct Worker {
     stop: Arc<AtomicBool>,
     /// What the database asked for when it was last looked at.
     desired: Option<Desired>,
+    /// The database was created when we started, and no controller has asked for a network yet: it does not know what
+    /// the kernel is forwarding for an earlier one, so its silence is no order to stop.
+    unwritten: bool,
 }
 
 /// What a pass came to.
@@ -369,21 +379,6 @@ struct Pass {
 }
 
 impl Worker {
-    fn new(
-        kernel: Kernel,
-        config: NodeConfig,
-        connection: &Connection<Database>,
-        stop: &Stop,
-    ) -> Self {
-        Self {
-            kernel,
-            config: Arc::new(config),
-            replica: Arc::clone(connection.replica()),
-            stop: Arc::clone(&stop.flag),
-            desired: None,
-        }
-    }
-
     /// Nothing, if there was nothing to look at: the kernel told of our own doing, or the database was never seen, so that
     /// nobody knows what should be.
     fn pass(&mut self, wake: Wake) -> io::Result<Option<Pass>> {
@@ -402,6 +397,20 @@ impl Worker {
         let Some(desired) = &self.desired else {
             return Ok(None);
         };
+        if self.unwritten && desired.state.is_empty() && !self.kernel.observe()?.is_empty() {
+            if wake == Wake::Everything {
+                tracing::warn!(
+                    "the database is new, the kernel forwards networks of an earlier one: they are left alone until a \
+                     controller asks for a network (l2gw vtep down removes them)"
+                );
+            }
+            return Ok(Some(Pass {
+                refusals: desired.refusals.clone(),
+                report: Report::default(),
+                config: Arc::clone(&self.config),
+            }));
+        }
+        self.unwritten &= desired.state.is_empty();
         let started = Instant::now();
         let report = self.kernel.converge(&desired.state, &self.stop)?;
         if !report.plan.is_empty() {

@@ -9,7 +9,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// Not root.
-    #[error("l2gw vtep changes network devices and must be run as root")]
+    #[error("changing network devices needs root")]
     NotRoot,
     /// A port or interface is given twice.
     #[error("--port: {0} is given twice")]

@@ -67,7 +67,7 @@ pub struct SwitchOptions {
     /// Directory for database, socket (db.sock) and log; made if it is not there
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub state_dir: PathBuf,
-    /// Where controllers may connect, as ptcp:PORT[:IP]. May be given several times
+    /// Where controllers may connect, as ptcp:PORT or ptcp:PORT:IP. May be given several times
     #[arg(long = "listen", value_name = "TARGET", value_parser = listen_target)]
     pub listen: Vec<Target>,
     /// Controller to connect to, as tcp:IP:PORT. May be given several times

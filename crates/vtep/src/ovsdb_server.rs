@@ -31,6 +31,15 @@ const LONGEST_STATE_DIR: usize = 100;
 
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// Where a database comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was there.
+    Kept,
+    /// It was created just now and says nothing yet.
+    Created,
+}
+
 /// An ovsdb-server in a state directory, running or not.
 #[derive(Clone, Debug)]
 pub(crate) struct OvsdbServer {
@@ -57,18 +66,20 @@ impl OvsdbServer {
         UnixStream::connect(self.socket()).is_ok()
     }
 
-    /// Starts it, on a fresh database if there is none, unless it runs already; and makes it listen where it should.
-    pub(crate) fn ensure(&self) -> Result<(), Error> {
+    /// Starts it, on a fresh database if there is none, unless it runs already; and makes it listen where it should. Says
+    /// which database it works on.
+    pub(crate) fn ensure(&self) -> Result<Origin, Error> {
         if self.is_running() {
-            return self.listen_as_told();
+            self.listen_as_told()?;
+            return Ok(Origin::Kept);
         }
         for target in &self.listen {
             self.can_listen(target)?;
         }
-        self.create_database()?;
+        let origin = self.create_database()?;
         self.start()?;
         tracing::info!(socket = %self.socket().display(), "ovsdb-server started");
-        Ok(())
+        Ok(origin)
     }
 
     fn database(&self) -> PathBuf {
@@ -83,9 +94,9 @@ impl OvsdbServer {
         self.directory.join("ctl")
     }
 
-    fn create_database(&self) -> Result<(), Error> {
+    fn create_database(&self) -> Result<Origin, Error> {
         if self.database().exists() {
-            return Ok(());
+            return Ok(Origin::Kept);
         }
         if !Path::new(SCHEMA).exists() {
             return Err(Error::Missing {
@@ -99,7 +110,7 @@ impl OvsdbServer {
             .output();
         succeed("ovsdb-tool", output).map(drop)?;
         tracing::info!(database = %self.database().display(), "database created");
-        Ok(())
+        Ok(Origin::Created)
     }
 
     fn start(&self) -> Result<(), Error> {

@@ -10,9 +10,9 @@ use netlink_packet_core::NlasIterator;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
+use super::entries::{FdbEntry, Neighbour};
 use super::name::InterfaceName;
 use super::netlink::{enlarge, messages};
-use super::observe::{FdbEntry, Neighbour};
 
 /// RTNLGRP_LINK and RTNLGRP_NEIGH; the latter covers forwarding databases.
 const ROUTE_GROUPS: [u32; 2] = [1, 3];

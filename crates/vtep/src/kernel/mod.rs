@@ -18,6 +18,7 @@
 
 pub mod apply;
 pub mod desired;
+mod entries;
 mod events;
 mod message;
 pub mod name;
@@ -38,10 +39,11 @@ use netlink_sys::Socket;
 
 use self::apply::{Applier, Failure};
 use self::desired::NodeConfig;
+use self::entries::{FdbEntry, Neighbour};
 use self::events::{Event, Events};
 use self::name::InterfaceName;
 use self::netlink::Netlink;
-use self::observe::{FdbEntry, Indexes, Neighbour};
+use self::observe::Indexes;
 use self::plan::{Plan, plan};
 use self::state::{KernelState, Pinned};
 
@@ -202,7 +204,7 @@ impl Kernel {
     }
 
     fn look(&mut self, stale: Stale) -> io::Result<()> {
-        let mut entries = stale.entries;
+        let mut everywhere = stale.entries;
         let mut bridges = stale.bridges;
         if stale.links {
             let (seen, indexes) = observe::links(&mut self.netlink, &self.given)?;
@@ -210,17 +212,17 @@ impl Kernel {
             let old_indexes = std::mem::replace(&mut self.indexes, indexes);
             self.known.filter = old.filter.clone();
             self.known.bridge_netfilter = sysctl::bridge_netfilter();
-            if !entries {
-                entries = !self.carry_over(old, &old_indexes, &mut bridges);
+            if !everywhere {
+                everywhere = !self.carry_over(old, &old_indexes, &mut bridges);
             }
         }
         bridges.retain(|bridge| self.known.bridges.contains_key(bridge));
-        if entries || bridges.len() >= LOOK_AT_ALL {
-            observe::entries(&mut self.netlink, &mut self.known, &self.indexes, None)?;
+        if everywhere || bridges.len() >= LOOK_AT_ALL {
+            entries::observe(&mut self.netlink, &mut self.known, &self.indexes, None)?;
         } else {
             for bridge in bridges {
                 let only = Some(bridge);
-                observe::entries(&mut self.netlink, &mut self.known, &self.indexes, only)?;
+                entries::observe(&mut self.netlink, &mut self.known, &self.indexes, only)?;
             }
         }
         if stale.filter {

@@ -1,5 +1,5 @@
-//! What of the kernel is the switch's, as values: the common language of [`desired`](super::desired),
-//! [`observe`](super::observe), [`plan`](super::plan) and [`apply`](super::apply).
+//! What of the kernel is the switch's, as values: the common language of `desired`,
+//! `observe`, `plan` and `apply`.
 //!
 //! | in the database | in the kernel |
 //! |---|---|

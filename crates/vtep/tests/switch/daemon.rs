@@ -100,7 +100,7 @@ impl Switch {
     /// Where a controller sits.
     fn controller(&self) -> Connection<Database> {
         let target = Target::Unix(self.socket());
-        Connection::start(target, NAME, ConnectionOptions::default())
+        Connection::start(target.into(), NAME, ConnectionOptions::default())
     }
 
     /// ovsdb-server's process, while it runs.
@@ -342,6 +342,33 @@ fn down_takes_everything_back() {
         // The database is still there.
         switch.start("");
         forwards(&picture()).await;
+    });
+}
+
+#[test]
+fn a_lost_database_does_not_stop_forwarding() {
+    in_namespace(|| async {
+        let mut lost = Switch::new();
+        lost.start("");
+        write(&lost.controller(), &picture()).await;
+        forwards(&picture()).await;
+        lost.kill().await;
+
+        let mut switch = Switch::new();
+        switch.start("");
+        let controller = switch.controller();
+        until(&controller, "the switch", |held| held.switch_names().next()).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_same(&seen(), &wanted(&picture()));
+
+        // The first network a controller asks for ends that.
+        let mut other = SwitchState::default();
+        add(&mut other, "net-z", 999);
+        write(&controller, &other).await;
+        forwards(&other).await;
+        // Then silence is an order.
+        write(&controller, &SwitchState::default()).await;
+        forwards(&SwitchState::default()).await;
     });
 }
 
