@@ -17,7 +17,7 @@ pub struct Options {
     /// Where everything is kept: sqlite:///absolute/path or a plain path; l2gw.db in the state directory where left out.
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
-    /// OVSDB server of a switch: tcp:IP:PORT, ssl:IP:PORT, unix:PATH, or ptcp:PORT[:IP] to be dialled; repeat it for more.
+    /// OVSDB server of a switch: tcp:IP:PORT, ssl:IP:PORT, unix:PATH, or ptcp:PORT to be dialled; repeat it for more.
     #[arg(long = "device", value_name = "TARGET")]
     pub devices: Vec<Target>,
     /// Accept connections on physical switches that were never seen, and of networks that no switch can carry.
