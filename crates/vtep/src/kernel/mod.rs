@@ -313,35 +313,46 @@ impl Kernel {
 
     /// The bridge to look at, if the entry is of ours and not as known.
     fn unexpected_fdb(&self, entry: &FdbEntry, gone: bool) -> Option<InterfaceName> {
+        match entry.controller {
+            Some(bridge) => self.unexpected_pin(entry, bridge, gone),
+            None => self.unexpected_destination(entry, gone),
+        }
+    }
+
+    /// The bridge's half. Its port may be any: who takes a station of ours to another port tells of that port alone.
+    fn unexpected_pin(&self, entry: &FdbEntry, bridge: u32, gone: bool) -> Option<InterfaceName> {
+        let name = self.indexes.name(bridge)?;
         let port = self.indexes.name(entry.device)?;
-        let vxlan = self.known.vxlans.get(&port)?;
-        let name = vxlan.port.bridge?;
-        let bridge = self.known.bridges.get(&name)?;
-        let stated = !gone && entry.is_static();
-        let as_known = match entry.controller {
-            Some(_) => {
-                let sticky = entry.sticky;
-                let told = Pinned { port, sticky };
-                let known = bridge.pinned.get(&entry.mac);
-                if stated {
-                    known == Some(&told)
-                } else {
-                    known.is_none_or(|known| known.port != port)
-                }
-            }
-            None if entry.mac == message::UNKNOWN => entry
-                .destination(vxlan.identity)
-                .is_none_or(|told| vxlan.flood.contains(&told) == stated),
-            None => {
-                let known = vxlan.fdb.get(&entry.mac);
-                if stated {
-                    known == entry.destination(vxlan.identity).as_ref()
-                } else {
-                    known.is_none()
-                }
-            }
+        let known = self.known.bridges.get(&name)?.pinned.get(&entry.mac);
+        let told = Pinned {
+            port,
+            sticky: entry.sticky,
+        };
+        let ours = self.known.vxlans.contains_key(&port);
+        let as_known = if gone {
+            known.is_none_or(|known| known.port != port)
+        } else if entry.is_static() && ours {
+            known == Some(&told)
+        } else {
+            known.is_none()
         };
         (!as_known).then_some(name)
+    }
+
+    /// The VXLAN device's half.
+    fn unexpected_destination(&self, entry: &FdbEntry, gone: bool) -> Option<InterfaceName> {
+        let port = self.indexes.name(entry.device)?;
+        let vxlan = self.known.vxlans.get(&port)?;
+        let told = entry.destination(vxlan.identity);
+        let stated = !gone && entry.is_static();
+        let as_known = if entry.mac == message::UNKNOWN {
+            told.is_none_or(|told| vxlan.flood.contains(&told) == stated)
+        } else if stated {
+            vxlan.fdb.get(&entry.mac) == told.as_ref()
+        } else {
+            !vxlan.fdb.contains_key(&entry.mac)
+        };
+        if as_known { None } else { vxlan.port.bridge }
     }
 
     fn unexpected_neighbour(&self, entry: &Neighbour, gone: bool) -> Option<InterfaceName> {

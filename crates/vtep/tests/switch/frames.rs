@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use model::switch::SwitchState;
 use model::value::MacAddress;
 use testkit::capture::{Capture, send};
-use testkit::frame::{ARP, BROADCAST, Ethernet, Mac};
+use testkit::frame::{ARP, BROADCAST, Ethernet, IPV4, Mac};
 use testkit::netns::{Netns, unique_prefix};
 use vtep::kernel::Kernel;
 use vtep::kernel::desired::{NodeConfig, desired};
@@ -83,6 +83,15 @@ impl Lab {
         self.in_gateway(|kernel| kernel.observe().unwrap().clone())
     }
 
+    /// The gateway's MAC address on the underlay.
+    fn address_of_underlay(&self) -> Mac {
+        let path = "/sys/class/net/und/address";
+        let read = self.gateway.command("cat").arg(path).output().unwrap();
+        let text = String::from_utf8(read.stdout).unwrap();
+        let mac: MacAddress = text.trim().parse().unwrap();
+        mac.octets()
+    }
+
     /// What arrives at the tenant's machine while `what` happens.
     fn arriving(&self, what: impl FnOnce()) -> Vec<Ethernet> {
         let capture = Capture::start(&self.tenant, "eth0").unwrap();
@@ -99,14 +108,7 @@ impl Lab {
 
     /// Whether a frame that somebody on the underlay sends through a tunnel reaches the tenant's machine.
     fn enters(&self, source: &str, to: (&str, u16), vni: u32) -> bool {
-        let inner = Ethernet {
-            to: BROADCAST,
-            from: [2, 0, 0, 0, 0xdd, 1],
-            ethertype: EXPERIMENTAL,
-            payload: vec![7; 60],
-        };
-        let [_, a, b, c] = vni.to_be_bytes();
-        let packet = [&[8, 0, 0, 0, a, b, c, 0][..], &inner.bytes()].concat();
+        let (packet, inner) = tunnelled(vni);
         let arrived = self.arriving(|| {
             let sent = self.underlay.enter(|| {
                 let socket = UdpSocket::bind((source, 0))?;
@@ -116,6 +118,43 @@ impl Lab {
         });
         arrived.contains(&inner)
     }
+}
+
+/// The bytes of a VXLAN packet (RFC 7348 section 5) around a frame of ours.
+fn tunnelled(vni: u32) -> (Vec<u8>, Ethernet) {
+    let inner = Ethernet {
+        to: BROADCAST,
+        from: [2, 0, 0, 0, 0xdd, 1],
+        ethertype: EXPERIMENTAL,
+        payload: vec![7; 60],
+    };
+    let [_, a, b, c] = vni.to_be_bytes();
+    let packet = [&[8, 0, 0, 0, a, b, c, 0][..], &inner.bytes()].concat();
+    (packet, inner)
+}
+
+/// An IPv4 fragment (RFC 791) of a UDP datagram, from eight times `offset` on.
+fn fragment(source: Ipv4Addr, to: Ipv4Addr, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+    let place = (offset | u16::from(more) << 13).to_be_bytes();
+    let mut header = [
+        &[0x45, 0][..],
+        &length,
+        &[0x12, 0x34],
+        &place,
+        &[64, 17, 0, 0],
+        &source.octets(),
+        &to.octets(),
+    ]
+    .concat();
+    let words = header
+        .chunks(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+    let sum: u32 = words.sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap();
+    header[10..12].copy_from_slice(&checksum.to_be_bytes());
+    [&header, payload].concat()
 }
 
 fn octets(mac: MacAddress) -> Mac {
@@ -176,6 +215,38 @@ fn frames_enter_from_declared_peers_with_their_own_key_alone() {
             "{source} to {to:?} vni {vni}"
         );
     }
+}
+
+#[test]
+fn a_key_cannot_be_hidden_in_a_second_fragment() {
+    let lab = Lab::new();
+    let to = Ipv4Addr::new(10, 0, 0, 1);
+    let gateway = lab.address_of_underlay();
+    let enters = |source: [u8; 4], head: usize| {
+        let (packet, inner) = tunnelled(123);
+        let length = u16::try_from(8 + packet.len()).unwrap().to_be_bytes();
+        let udp = [&[0xc0, 0, 0x12, 0xb5][..], &length, &[0, 0], &packet].concat();
+        let (first, second) = udp.split_at(head);
+        let send = |offset: usize, more, part: &[u8]| {
+            let offset = u16::try_from(offset / 8).unwrap();
+            let frame = Ethernet {
+                to: gateway,
+                from: [2, 0, 0, 0, 0xcc, 1],
+                ethertype: IPV4,
+                payload: fragment(source.into(), to, offset, more, part),
+            };
+            send(&lab.underlay, "und", &frame).unwrap();
+        };
+        let arrived = lab.arriving(|| {
+            send(0, true, first);
+            send(head, false, second);
+        });
+        arrived.contains(&inner)
+    };
+    // A peer's frames may well be in fragments; its first one shows the key.
+    assert!(enters([10, 0, 0, 11], 64));
+    assert!(!enters([10, 0, 0, 66], 64));
+    assert!(!enters([10, 0, 0, 66], 8));
 }
 
 #[test]

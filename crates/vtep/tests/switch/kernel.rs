@@ -386,6 +386,17 @@ fn an_interface_is_bound_and_let_go() {
     let bridge = InterfaceName::bridge(&name("net-a"));
     assert_eq!(link[0]["master"], bridge.as_str());
     assert!(link[0]["flags"].as_array().unwrap().contains(&"UP".into()));
+
+    // A station that somebody nails to the port is taken back to where it belongs.
+    settle(&mut kernel);
+    run(
+        "bridge",
+        "fdb replace 02:00:00:00:00:02 dev eth9 master static",
+    );
+    assert!(kernel.is_stale().unwrap());
+    kernel.converge(&target, &never).unwrap();
+    assert_same(&seen(), &target);
+
     kernel
         .converge(&desired(&picture(), &with_port).state, &never)
         .unwrap();
