@@ -1,5 +1,7 @@
-//! A session and its replica, kept up: dial, read the schema, monitor, and again whenever that ends.
+//! A session and its replica, kept up: dial, find the leader, read the schema, monitor, and again whenever that ends.
 
+use std::fmt::Display;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,9 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::cluster::Standing;
+use crate::endpoint::Endpoint;
+use crate::listener::Caller;
 use crate::replica::{Replica, SharedReplica};
 use crate::schema::DatabaseSchema;
 use crate::session::{RequestError, Session, SessionOptions};
@@ -55,7 +60,11 @@ pub enum Link {
     },
 }
 
-/// A connection to one database of an active target, kept up until it is dropped.
+/// A connection to one database, kept up until it is dropped.
+///
+/// While the server says nothing for longer than [`SessionOptions::silence_notice`] the link is down, because nothing is
+/// known of it any more. The session is kept all the same, and the link is up again as soon as the server speaks: it
+/// may only be busy. The members of a cluster are not waited for that long, the next one is tried.
 #[derive(Debug)]
 pub struct Connection<R> {
     replica: Arc<SharedReplica<R>>,
@@ -70,23 +79,42 @@ impl<R> Drop for Connection<R> {
 }
 
 impl<R: Replica> Connection<R> {
-    /// Starts connecting. Must be called on a runtime.
-    pub fn start(target: Target, database: &str, options: ConnectionOptions) -> Self {
+    /// Starts dialling the targets of an endpoint, one after the other. Must be called on a runtime.
+    ///
+    /// `ssl:` needs [`SessionOptions::tls`].
+    pub fn start(endpoint: Endpoint, database: &str, options: ConnectionOptions) -> Self {
+        Self::spawn(database, options, |keeper| keeper.dial(endpoint))
+    }
+
+    /// Follows the database of a peer that dialled us, as long as its session lasts. Must be called on a runtime.
+    pub fn accepted(caller: Caller, database: &str, options: ConnectionOptions) -> Self {
+        Self::spawn(database, options, |keeper| keeper.serve(caller))
+    }
+
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        database: &str,
+        options: ConnectionOptions,
+        run: impl FnOnce(Keeper<R>) -> F,
+    ) -> Self {
         let replica = Arc::new(SharedReplica::default());
         let (sender, link) = watch::channel(Link::Connecting);
         let keeper = Keeper {
-            target,
             database: database.to_owned(),
             options,
             replica: Arc::clone(&replica),
             link: sender,
         };
-        let task = tokio::spawn(keeper.run()).abort_handle();
+        let task = tokio::spawn(run(keeper)).abort_handle();
         Self {
             replica,
             link,
             task,
         }
+    }
+
+    /// Whether the link is down for good: the peer had dialled us, and only it can dial again.
+    pub fn is_over(&self) -> bool {
+        self.link.has_changed().is_err()
     }
 
     /// What the connection is doing now.
@@ -124,62 +152,88 @@ impl<R: Replica> Connection<R> {
 enum AttemptError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    #[error("{target}: {what}: {source}")]
+    #[error("{what}: {source}")]
     Request {
-        target: Target,
         what: &'static str,
         source: RequestError,
     },
+    #[error("{0}")]
+    Objection(&'static str),
+    #[error("no answer for {} s", .0.as_secs_f32())]
+    Silence(Duration),
 }
 
 struct Keeper<R> {
-    target: Target,
     database: String,
     options: ConnectionOptions,
     replica: Arc<SharedReplica<R>>,
     link: watch::Sender<Link>,
 }
 
+/// A session whose replica holds the database.
+struct Opened {
+    session: Session,
+    schema: Arc<DatabaseSchema>,
+    standing: Standing,
+}
+
 impl<R: Replica> Keeper<R> {
-    async fn run(self) {
+    async fn dial(self, endpoint: Endpoint) {
         let mut pause = self.options.first_pause;
+        // A member of a cluster that is silent is no reason to wait: another one leads, or soon will.
+        let patient = endpoint.targets().len() == 1;
         loop {
-            let reason = match self.attempt().await {
-                Ok((session, schema)) => {
-                    let since = Instant::now();
-                    self.show(Link::Up {
-                        session: session.clone(),
-                        schema,
-                    });
-                    let reason = format!("{}: {}", self.target, session.ended().await);
-                    // A session that ends as soon as it is up would otherwise cost a dump every quarter of a second.
-                    if since.elapsed() >= self.options.longest_pause {
-                        pause = self.options.first_pause;
-                    }
-                    reason
+            for target in endpoint.targets() {
+                let since = Instant::now();
+                let reason = match self.attempt(target, patient).await {
+                    Ok(opened) => self.keep(target, opened, patient).await,
+                    // It names the target itself.
+                    Err(AttemptError::Connect(error)) => error.to_string(),
+                    Err(error) => format!("{target}: {error}"),
+                };
+                // A session that ends as soon as it is up would otherwise cost a dump every quarter of a second.
+                if since.elapsed() >= self.options.longest_pause {
+                    pause = self.options.first_pause;
                 }
-                Err(error) => error.to_string(),
-            };
-            tracing::debug!(reason, "OVSDB connection is down");
-            self.show(Link::Down {
-                reason: reason.into(),
-            });
+                self.show_down(reason);
+            }
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(self.options.longest_pause);
         }
     }
 
-    /// One session, up to the point where the replica holds the database.
-    async fn attempt(&self) -> Result<(Session, Arc<DatabaseSchema>), AttemptError> {
-        let session = Session::connect(&self.target, &self.options.session).await?;
-        let failed = |what| {
-            move |source| AttemptError::Request {
-                target: self.target.clone(),
-                what,
-                source,
-            }
+    async fn serve(self, caller: Caller) {
+        let address = caller.address;
+        let reason = match self.open(caller.session).await {
+            Ok(opened) => self.keep(&address, opened, true).await,
+            Err(error) => format!("{address}: {error}"),
         };
-        // Again on every attempt: the schema may have been converted, or the switch replaced.
+        self.show_down(reason);
+        let Self { replica, link, .. } = self;
+        // Only now is it over, and that is to be noticed, too.
+        drop(link);
+        replica.wake();
+    }
+
+    async fn attempt(&self, target: &Target, patient: bool) -> Result<Opened, AttemptError> {
+        let options = &self.options.session;
+        let session = Session::connect(target, options).await?;
+        tokio::select! {
+            opened = self.open(session.clone()) => opened,
+            () = until_silent(&session), if !patient => Err(AttemptError::Silence(options.silence_notice)),
+        }
+    }
+
+    /// Takes a new session to the point where the replica holds the database.
+    async fn open(&self, session: Session) -> Result<Opened, AttemptError> {
+        let failed = |what| move |source| AttemptError::Request { what, source };
+        let standing = Standing::of(&session, &self.database)
+            .await
+            .map_err(failed("asking for the server's standing"))?;
+        if let Some(objection) = standing.objection() {
+            return Err(AttemptError::Objection(objection));
+        }
+        // Again for every session: the schema may have been converted, or the switch replaced.
         let schema = session
             .schema(&self.database)
             .await
@@ -189,11 +243,66 @@ impl<R: Replica> Keeper<R> {
             .monitor(&schema, &self.replica)
             .await
             .map_err(failed("monitoring"))?;
-        Ok((session, schema))
+        Ok(Opened {
+            session,
+            schema,
+            standing,
+        })
+    }
+
+    /// Shows the session as long as it lasts, and returns why it ended.
+    async fn keep(&self, peer: impl Display, opened: Opened, patient: bool) -> String {
+        let Opened {
+            session,
+            schema,
+            standing,
+        } = opened;
+        let up = Link::Up {
+            session: session.clone(),
+            schema,
+        };
+        self.show(up.clone());
+        let mut silence = session.silence();
+        loop {
+            let notice = self.options.session.silence_notice;
+            tokio::select! {
+                reason = session.ended() => return format!("{peer}: {reason}"),
+                objection = standing.objected() => {
+                    session.close(objection);
+                    return format!("{peer}: {objection}");
+                }
+                Ok(()) = silence.changed() => {
+                    let silent = *silence.borrow_and_update();
+                    let reason = format!("{peer}: {}", AttemptError::Silence(notice));
+                    match (silent, patient) {
+                        (false, _) => self.show(up.clone()),
+                        (true, true) => self.show_down(reason),
+                        (true, false) => {
+                            session.close(&reason);
+                            return reason;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn show_down(&self, reason: String) {
+        tracing::debug!(reason, "OVSDB connection is down");
+        self.show(Link::Down {
+            reason: reason.into(),
+        });
     }
 
     fn show(&self, link: Link) {
         self.link.send_replace(link);
         self.replica.wake();
+    }
+}
+
+/// Waits until the peer has been silent for too long.
+async fn until_silent(session: &Session) {
+    if session.silence().wait_for(|silent| *silent).await.is_err() {
+        std::future::pending().await
     }
 }

@@ -11,6 +11,9 @@
 //! | [`schema`] | which tables and columns this server has |
 //! | [`session`] | one connection: pipelined requests, probes, monitors |
 //! | [`replica`] | the monitored tables, as the schema crate's own types |
+//! | [`tls`] | who we are and whom we trust |
+//! | [`listener`] | peers that dial us |
+//! | [`endpoint`] | the targets of one database, which may be a cluster's |
 //! | [`connection`] | a session and its replica, kept up |
 //!
 //! Two rules hold everywhere:
@@ -21,9 +24,12 @@
 //! - **Wake-ups carry no facts.** A watcher is told *that* something changed; what is true now is in the replica.
 #![deny(missing_docs)]
 
+mod cluster;
 pub mod column;
 pub mod connection;
+pub mod endpoint;
 pub mod framing;
+pub mod listener;
 mod message;
 pub mod operation;
 pub mod outcome;
@@ -31,15 +37,19 @@ pub mod replica;
 pub mod schema;
 pub mod session;
 pub mod target;
+pub mod tls;
 mod transport;
 pub mod value;
 
 pub use connection::{Connection, ConnectionOptions, Link};
+pub use endpoint::Endpoint;
+pub use listener::{Caller, ListenError, Listener};
 pub use operation::{Condition, Mutation, Operation, Transaction};
 pub use outcome::{OperationFailure, OperationResult, Outcome, TransactError};
 pub use replica::{Change, MonitoredTable, Replica, RowError, SharedReplica};
 pub use schema::DatabaseSchema;
 pub use session::{Disconnected, RequestError, Session, SessionOptions};
 pub use target::Target;
+pub use tls::{PeerCertificate, Tls, TlsError, TlsFiles};
 pub use transport::ConnectError;
 pub use value::{Atom, Datum, Row};

@@ -22,7 +22,7 @@ use futures_util::stream::{self, Stream as AsyncStream, StreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use self::dispatch::{MonitorMethod, Shared, Waiter};
@@ -33,6 +33,7 @@ use crate::outcome::{Outcome, TransactError};
 use crate::replica::{Replica, ReplicaSink, SharedReplica, Sink, monitor_requests};
 use crate::schema::DatabaseSchema;
 use crate::target::Target;
+use crate::tls::Tls;
 use crate::transport::{self, ConnectError};
 
 pub use crate::message::RpcError;
@@ -44,9 +45,14 @@ pub struct SessionOptions {
     pub connect_timeout: Duration,
     /// After how much silence to ask whether the peer is still there.
     pub probe_interval: Duration,
+    /// After how much silence, in spite of the question, to say so: [`Session::silence`]. The session goes on.
+    pub silence_notice: Duration,
     /// After how much silence to give the peer up. ovsdb-server is silent during a long transaction (100,000 rows take
-    /// it seconds), so this is much longer than the interval.
+    /// it seconds) and cannot be told from a dead one meanwhile, so this is much longer: a session that is given up too
+    /// early costs a busy server another dump.
     pub probe_timeout: Duration,
+    /// Who we are and whom we trust, for `ssl:` and `pssl:`.
+    pub tls: Option<Tls>,
     /// The longest message to accept, in bytes.
     pub message_limit: usize,
 }
@@ -55,8 +61,10 @@ impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(10),
-            probe_interval: Duration::from_secs(5),
+            probe_interval: Duration::from_secs(2),
+            silence_notice: Duration::from_secs(5),
             probe_timeout: Duration::from_secs(30),
+            tls: None,
             message_limit: DEFAULT_MESSAGE_LIMIT,
         }
     }
@@ -74,6 +82,9 @@ pub enum Disconnected {
     /// The peer went silent and did not answer a probe.
     #[error("nothing heard from the peer for {} s", .0.as_secs_f32())]
     Silent(Duration),
+    /// We closed the connection, for a reason of our own.
+    #[error("we closed the connection: {0}")]
+    Abandoned(Arc<str>),
     /// The stream is not OVSDB.
     #[error(transparent)]
     Framing(#[from] FramingError),
@@ -121,7 +132,7 @@ impl Session {
     /// [`ConnectError`] when the target is of a kind that cannot be dialled, or nobody answers there.
     pub async fn connect(target: &Target, options: &SessionOptions) -> Result<Self, ConnectError> {
         Ok(Self::over(
-            transport::dial(target, options.connect_timeout).await?,
+            transport::dial(target, options.tls.as_ref(), options.connect_timeout).await?,
             options,
         ))
     }
@@ -137,6 +148,20 @@ impl Session {
         Self {
             inner: Arc::new(Inner { shared, tasks }),
         }
+    }
+
+    /// Ends the session now, for all its clones; those who wait for a reply are told the reason.
+    pub fn close(&self, reason: &str) {
+        self.inner
+            .shared
+            .end(Disconnected::Abandoned(Arc::from(reason)));
+        self.inner.tasks.abort();
+    }
+
+    /// Whether the peer has been silent for longer than [`SessionOptions::silence_notice`], now and when it changes. It
+    /// may be dead or busy. The last value stays when the session ends.
+    pub fn silence(&self) -> watch::Receiver<bool> {
+        self.inner.shared.subscribe_silence()
     }
 
     /// Waits for the end of the session.

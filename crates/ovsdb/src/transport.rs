@@ -1,7 +1,4 @@
 //! Byte streams to peers that we dial.
-//!
-//! TLS (`ssl:`) belongs here, as a further arm of [`dial`]. Listening (`ptcp:`, `pssl:`) does not: a listener hands each
-//! accepted stream to [`crate::Session::over`].
 
 use std::io;
 use std::time::Duration;
@@ -10,19 +7,18 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::target::Target;
+use crate::tls::{Tls, server_name};
 
 /// Why a target could not be dialled.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The target is well-formed, but this version cannot use it.
-    #[error("{target}: {missing} is not supported yet, use tcp: or unix:")]
-    Unsupported {
-        /// The target.
-        target: Target,
-        /// What would be needed.
-        missing: &'static str,
-    },
-    /// Nobody accepted the connection.
+    /// The target is one to listen on.
+    #[error("{0} is a target to listen on, it cannot be dialled")]
+    Passive(Target),
+    /// The target wants TLS, and no certificates are configured.
+    #[error("{0} needs a private key, a certificate and a CA certificate")]
+    NoCertificates(Target),
+    /// Nobody accepted the connection, or the handshake failed.
     #[error("{target}: {source}")]
     Unreachable {
         /// The target.
@@ -40,35 +36,26 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
 /// Dials an active target, for at most `timeout`.
 pub(crate) async fn dial(
     target: &Target,
+    tls: Option<&Tls>,
     timeout: Duration,
 ) -> Result<Box<dyn Stream>, ConnectError> {
-    let unsupported = |missing| ConnectError::Unsupported {
-        target: target.clone(),
-        missing,
-    };
     let attempt = async {
-        match target {
-            Target::Tcp(address) => {
-                let stream = TcpStream::connect(address).await;
-                // Requests are small and answered one by one: do not wait to fill a segment.
-                stream.and_then(|stream| {
-                    stream
-                        .set_nodelay(true)
-                        .map(|()| Box::new(stream) as Box<dyn Stream>)
-                })
+        Ok::<Box<dyn Stream>, io::Error>(match target {
+            Target::Tcp(address) => Box::new(at_once(TcpStream::connect(address).await?)?),
+            Target::Ssl(address) => {
+                let connector = tls.ok_or(io::ErrorKind::Unsupported)?.connector();
+                let stream = at_once(TcpStream::connect(address).await?)?;
+                Box::new(connector.connect(server_name(address.ip()), stream).await?)
             }
-            Target::Unix(path) => UnixStream::connect(path)
-                .await
-                .map(|stream| Box::new(stream) as Box<dyn Stream>),
-            _ => Err(io::Error::from(io::ErrorKind::Unsupported)),
-        }
+            Target::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        })
     };
-    match target {
-        Target::Ssl(_) => return Err(unsupported("TLS")),
-        Target::PassiveTcp(_) | Target::PassiveSsl(_) | Target::PassiveUnix(_) => {
-            return Err(unsupported("listening for switches"));
-        }
-        Target::Tcp(_) | Target::Unix(_) => {}
+    if target.is_passive() {
+        return Err(ConnectError::Passive(target.clone()));
+    }
+    if matches!(target, Target::Ssl(_)) && tls.is_none() {
+        return Err(ConnectError::NoCertificates(target.clone()));
     }
     tokio::time::timeout(timeout, attempt)
         .await
@@ -77,4 +64,10 @@ pub(crate) async fn dial(
             target: target.clone(),
             source,
         })
+}
+
+/// Requests are small and answered one by one: they do not wait to fill a segment.
+pub(crate) fn at_once(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

@@ -13,9 +13,9 @@ use futures_util::StreamExt;
 use ovsdb::column::{Map, Optional, Reference, Set};
 use ovsdb::connection::ConnectionOptions;
 use ovsdb::{
-    Atom, Change, Condition, Connection, DatabaseSchema, Datum, Disconnected, Link, MonitoredTable,
-    Mutation, Operation, Replica, Row, RowError, Session, SessionOptions, SharedReplica, Target,
-    TransactError, Transaction,
+    Atom, Change, Condition, Connection, DatabaseSchema, Datum, Disconnected, Endpoint, Link,
+    MonitoredTable, Mutation, Operation, Replica, Row, RowError, Session, SessionOptions,
+    SharedReplica, TransactError, Transaction,
 };
 use serde::Deserialize;
 use testkit::ovsdb_server::{OvsdbServer, VTEP_SCHEMA};
@@ -483,7 +483,7 @@ async fn until_down(connection: &Connection<Networks>) -> String {
 #[tokio::test]
 async fn a_connection_comes_back_after_the_server_was_killed() {
     let mut server = OvsdbServer::start().unwrap();
-    let target: Target = server.tcp_target().parse().unwrap();
+    let target: Endpoint = server.tcp_target().parse().unwrap();
     let connection = Connection::<Networks>::start(target, DB, impatient());
     let (session, _) = connection.up().await;
     let write = Transaction::new()
@@ -517,7 +517,7 @@ async fn a_connection_comes_back_after_the_server_was_killed() {
 async fn a_server_that_was_never_there_is_waited_for() {
     let mut server = OvsdbServer::start().unwrap();
     server.kill().unwrap();
-    let target = server.unix_target().parse().unwrap();
+    let target: Endpoint = server.unix_target().parse().unwrap();
     let connection = Connection::<Networks>::start(target, DB, impatient());
     let reason = until_down(&connection).await;
     assert!(reason.contains("db.sock"), "{reason}");
@@ -528,7 +528,7 @@ async fn a_server_that_was_never_there_is_waited_for() {
 #[tokio::test]
 async fn a_silent_server_is_given_up() {
     let server = OvsdbServer::start().unwrap();
-    let target = server.tcp_target().parse().unwrap();
+    let target: Endpoint = server.tcp_target().parse().unwrap();
     let connection = Connection::<Networks>::start(target, DB, impatient());
     let (session, _) = connection.up().await;
     // Quiet is not dead: the probes are answered.
@@ -544,7 +544,7 @@ async fn a_silent_server_is_given_up() {
 #[tokio::test]
 async fn an_unknown_database_is_the_reason_of_being_down() {
     let server = OvsdbServer::start().unwrap();
-    let target = server.unix_target().parse().unwrap();
+    let target: Endpoint = server.unix_target().parse().unwrap();
     let connection = Connection::<Networks>::start(target, "no_such_db", impatient());
     let reason = until_down(&connection).await;
     assert!(
@@ -561,7 +561,7 @@ async fn a_converted_schema_is_read_again() {
     columns.as_object_mut().unwrap().remove("other_config");
     old.as_object_mut().unwrap().remove("cksum");
     let server = OvsdbServer::with_schema(&old.to_string()).unwrap();
-    let target = server.unix_target().parse().unwrap();
+    let target: Endpoint = server.unix_target().parse().unwrap();
     let connection = Connection::<Networks>::start(target, DB, impatient());
     let (session, schema) = connection.up().await;
     assert!(!schema.has_column("Logical_Switch", "other_config"));

@@ -54,7 +54,7 @@ pub fn start(store: &Store, targets: Vec<Target>) -> Controllers {
         let controller = Controller {
             name: target.to_string(),
             connection: Connection::start(
-                target,
+                target.into(),
                 hardware_vtep::NAME,
                 ConnectionOptions::default(),
             ),

@@ -4,10 +4,12 @@
 //! Everything real: kernel VXLAN and bridges, ping, ovsdb-server. Everything goes away when it is dropped. Needs root.
 
 pub mod capture;
+pub mod certificates;
 pub mod daemon;
 pub mod frame;
 pub mod installation;
 pub mod netns;
+pub mod ovsdb_cluster;
 pub mod ovsdb_server;
 pub mod ping;
 pub mod run;

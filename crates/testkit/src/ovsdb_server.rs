@@ -24,6 +24,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct OvsdbServer {
     directory: TempDir,
     port: u16,
+    arguments: Vec<String>,
     process: Option<Child>,
 }
 
@@ -37,28 +38,40 @@ impl OvsdbServer {
 
     /// A server of an empty database with this schema (the JSON text of RFC 7047 section 3.2).
     pub fn with_schema(schema: &str) -> Result<Self> {
+        Self::of(|directory| {
+            let schema_file = directory.join("schema");
+            fs::write(&schema_file, schema)?;
+            ovsdb_tool(
+                Command::new("ovsdb-tool")
+                    .arg("create")
+                    .args([&directory.join("db"), &schema_file]),
+            )
+        })
+    }
+
+    /// A server of the database that `create` makes: the file `db` in the directory it is given.
+    pub(crate) fn of(create: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("l2gw-ovsdb-").tempdir()?;
-        let schema_file = directory.path().join("schema");
-        fs::write(&schema_file, schema)?;
-        let created = Command::new("ovsdb-tool")
-            .arg("create")
-            .args([&directory.path().join("db"), &schema_file])
-            .output()
-            .context("ovsdb-tool (package openvswitch-common)")?;
-        ensure!(
-            created.status.success(),
-            "{}",
-            String::from_utf8_lossy(&created.stderr)
-        );
-        // The server can choose a port itself, but tells it in its log alone, and another one after a restart.
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        create(directory.path())?;
         let mut server = Self {
             directory,
-            port,
+            // The server can choose a port itself, but tells it in its log alone, and another one after a restart.
+            port: free_port()?,
+            arguments: Vec::new(),
             process: None,
         };
         server.start_again()?;
         Ok(server)
+    }
+
+    /// Restarts the server with further arguments, as `--remote=ssl:127.0.0.1:6640`.
+    pub fn restart_with<T: Into<String>>(
+        &mut self,
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
+        self.kill()?;
+        self.arguments = arguments.into_iter().map(Into::into).collect();
+        self.start_again()
     }
 
     /// The directory of database, log and socket.
@@ -79,6 +92,11 @@ impl OvsdbServer {
     /// The TCP port in OVS notation.
     pub fn tcp_target(&self) -> String {
         format!("tcp:127.0.0.1:{}", self.port)
+    }
+
+    /// Whether the server was started and not killed since.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
     }
 
     /// Kills the server (SIGKILL). The database stays.
@@ -105,6 +123,7 @@ impl OvsdbServer {
                 option("log-file", "log"),
             ])
             .args(["-vconsole:off", "-vsyslog:off"])
+            .args(&self.arguments)
             .env("OVS_RUNDIR", self.directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -131,6 +150,22 @@ impl OvsdbServer {
         Ok(())
     }
 
+    /// Runs a command of ovs-appctl(8) in the server, and returns what it prints.
+    pub fn control(&self, command: &[&str]) -> Result<String> {
+        let output = Command::new("ovs-appctl")
+            .arg("-t")
+            .arg(self.directory.path().join("ctl"))
+            .args(command)
+            .output()
+            .context("ovs-appctl (package openvswitch-common)")?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
     /// Stops the process where it is (SIGSTOP): connections stay, nothing is answered.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)
@@ -145,6 +180,24 @@ impl OvsdbServer {
         let process = self.process.as_ref().context("ovsdb-server does not run")?;
         Ok(kill(Pid::from_raw(i32::try_from(process.id())?), signal)?)
     }
+}
+
+/// Runs ovsdb-tool(1).
+pub(crate) fn ovsdb_tool(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .context("ovsdb-tool (package openvswitch-common)")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// A TCP port of 127.0.0.1 that nobody listens on, at least in this moment.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 impl Drop for OvsdbServer {

@@ -60,6 +60,7 @@ pub(super) struct Shared {
     pub(super) outbox: mpsc::UnboundedSender<Vec<u8>>,
     state: Mutex<State>,
     ended: watch::Sender<Option<Disconnected>>,
+    silence: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -86,12 +87,23 @@ impl Shared {
             outbox,
             state: Mutex::default(),
             ended: watch::Sender::new(None),
+            silence: watch::Sender::new(false),
         }
     }
 
     /// Where the reason will stand when the session is over.
     pub(super) fn subscribe_end(&self) -> watch::Receiver<Option<Disconnected>> {
         self.ended.subscribe()
+    }
+
+    /// Whether the peer is silent.
+    pub(super) fn subscribe_silence(&self) -> watch::Receiver<bool> {
+        self.silence.subscribe()
+    }
+
+    pub(super) fn set_silence(&self, silent: bool) {
+        self.silence
+            .send_if_modified(|before| std::mem::replace(before, silent) != silent);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -36,7 +37,7 @@ pub(super) fn spawn<S: AsyncRead + AsyncWrite + Send + 'static>(
     let reader = Reader {
         stream: read_half,
         options: options.clone(),
-        outbox: shared.outbox.clone(),
+        shared: Arc::clone(&shared),
         inbox,
     };
     let mut tasks = JoinSet::new();
@@ -54,10 +55,32 @@ enum Inbound {
     End(Disconnected),
 }
 
+/// How far a peer that says nothing is doubted.
+#[derive(Clone, Copy)]
+enum Waiting {
+    /// Not at all: it has nothing to say.
+    Quiet,
+    /// It was asked.
+    Probed,
+    /// It was asked, and its silence was told.
+    Silent,
+}
+
+impl Waiting {
+    /// The silence after which it is doubted more.
+    fn patience(self, options: &SessionOptions) -> Duration {
+        match self {
+            Self::Quiet => options.probe_interval,
+            Self::Probed => options.silence_notice.min(options.probe_timeout),
+            Self::Silent => options.probe_timeout,
+        }
+    }
+}
+
 struct Reader<S> {
     stream: S,
     options: SessionOptions,
-    outbox: mpsc::UnboundedSender<Vec<u8>>,
+    shared: Arc<Shared>,
     inbox: mpsc::UnboundedSender<Inbound>,
 }
 
@@ -74,18 +97,22 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         let backlog = Arc::new(Semaphore::new(BACKLOG_LIMIT));
         let mut chunk = vec![0; 64 << 10];
         let mut heard = Instant::now();
-        let mut probed = false;
+        let mut waiting = Waiting::Quiet;
         loop {
-            let patience = if probed {
-                self.options.probe_timeout
-            } else {
-                self.options.probe_interval
-            };
+            let patience = waiting.patience(&self.options);
             let length = match timeout_at(heard + patience, self.stream.read(&mut chunk)).await {
-                Err(_) if probed => return Disconnected::Silent(heard.elapsed()),
                 Err(_) => {
-                    probed = true;
-                    let _ = self.outbox.send(PROBE.to_vec());
+                    waiting = match waiting {
+                        Waiting::Quiet => {
+                            let _ = self.shared.outbox.send(PROBE.to_vec());
+                            Waiting::Probed
+                        }
+                        Waiting::Probed => {
+                            self.shared.set_silence(true);
+                            Waiting::Silent
+                        }
+                        Waiting::Silent => return Disconnected::Silent(heard.elapsed()),
+                    };
                     continue;
                 }
                 Ok(Ok(0)) => return Disconnected::Closed,
@@ -110,7 +137,8 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 }
             }
             heard = Instant::now();
-            probed = false;
+            waiting = Waiting::Quiet;
+            self.shared.set_silence(false);
         }
     }
 
@@ -127,7 +155,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 ..
             }) if method == "echo" => {
                 if let Ok(reply) = message::reply(id, params, None) {
-                    let _ = self.outbox.send(reply);
+                    let _ = self.shared.outbox.send(reply);
                 }
                 true
             }
