@@ -3,7 +3,6 @@
 //! There are hundreds of thousands of them, so they are taken apart here without allocating. Entries the kernel learnt, or
 //! made for a port's own address, are left out.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -45,25 +44,16 @@ pub(crate) fn observe(
     };
     let mut collected = Collected::default();
     for filter in filters {
-        let already = collected.fdb.len();
-        let fdb = RefCell::new(&mut collected.fdb);
-        netlink.dump(
-            message::dump_fdb(filter),
-            || fdb.borrow_mut().truncate(already),
-            |payload| fdb.borrow_mut().extend(FdbEntry::parse(payload)),
-        )?;
+        let entries = netlink.dump(&message::dump_fdb(filter), FdbEntry::parse)?;
+        collected.fdb.extend(entries);
     }
     for bridge in &bridges {
         // Of all bridges: one dump of each family beats one for every bridge.
         let filter = only.and_then(|_| indexes.index(*bridge));
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let already = collected.neighbours.len();
-            let neighbours = RefCell::new(&mut collected.neighbours);
-            netlink.dump(
-                message::dump_neighbours(family, filter),
-                || neighbours.borrow_mut().truncate(already),
-                |payload| neighbours.borrow_mut().extend(Neighbour::parse(payload)),
-            )?;
+            let request = message::dump_neighbours(family, filter);
+            let entries = netlink.dump(&request, Neighbour::parse)?;
+            collected.neighbours.extend(entries);
         }
         if only.is_none() {
             break;

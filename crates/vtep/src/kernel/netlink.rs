@@ -100,42 +100,40 @@ impl Netlink {
         })
     }
 
-    /// Reads a whole table, handing every message's payload to `each`. A dump during which the table changed may have
-    /// holes: `restart` is called and it begins anew; after a few attempts it is taken as it is, since whoever changed
-    /// the table also notified us.
-    pub(crate) fn dump(
+    /// Reads a whole table: what `parse` makes of each message. A dump during which the table changed may have holes, so
+    /// it is begun again; after a few attempts it is taken as it is, since whoever changed the table also notified us.
+    pub(crate) fn dump<T>(
         &mut self,
-        request: RouteNetlinkMessage,
-        mut restart: impl FnMut(),
-        mut each: impl FnMut(&[u8]),
-    ) -> io::Result<()> {
-        let mut request = Request {
-            message: request,
-            flags: NLM_F_DUMP,
-        };
-        for attempt in 1..=DUMP_ATTEMPTS {
-            restart();
+        request: &RouteNetlinkMessage,
+        parse: impl Fn(&[u8]) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        let mut table = Vec::new();
+        for _ in 0..DUMP_ATTEMPTS {
+            table.clear();
             let sequence = self.next_sequence();
             self.sent.clear();
-            request = self.serialize(request, sequence);
+            let request = Request {
+                message: request.clone(),
+                flags: NLM_F_DUMP,
+            };
+            self.serialize(request, sequence);
             self.send()?;
             let mut interrupted = false;
-            self.receive(sequence, |kind, flags, _, payload| {
+            self.receive(sequence, |kind, flags, payload| {
                 interrupted |= flags & NLM_F_DUMP_INTR != 0;
                 match kind {
-                    NLMSG_DONE => Some(refusal(flags, payload).map_or(Ok(()), Err)),
-                    NLMSG_ERROR => Some(refusal(flags, payload).map_or(Ok(()), Err)),
+                    NLMSG_DONE | NLMSG_ERROR => Some(refusal(flags, payload).map_or(Ok(()), Err)),
                     _ => {
-                        each(payload);
+                        table.extend(parse(payload));
                         None
                     }
                 }
             })??;
-            if !interrupted || attempt == DUMP_ATTEMPTS {
+            if !interrupted {
                 break;
             }
         }
-        Ok(())
+        Ok(table)
     }
 
     /// Asks for one object; `each` gets the answer's payload.
@@ -152,7 +150,7 @@ impl Netlink {
         };
         self.serialize(request, sequence);
         self.send()?;
-        self.receive(sequence, |kind, flags, _, payload| match kind {
+        self.receive(sequence, |kind, flags, payload| match kind {
             NLMSG_ERROR => Some(refusal(flags, payload).map_or(Ok(()), Err)),
             _ => {
                 each(payload);
@@ -201,27 +199,21 @@ impl Netlink {
         self.sequence
     }
 
-    /// Appends a request to what will be sent, and gives it back for another time.
-    fn serialize(&mut self, request: Request, sequence: u32) -> Request {
+    /// Appends a request to what will be sent.
+    fn serialize(&mut self, request: Request, sequence: u32) {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | request.flags;
         header.sequence_number = sequence;
-        let flags = request.flags;
         let payload = NetlinkPayload::InnerMessage(request.message);
         let mut message = NetlinkMessage::new(header, payload);
         message.finalize();
         let start = self.sent.len();
         // Messages begin at multiples of four (NLMSG_ALIGN).
-        self.sent
-            .resize(start + message.buffer_len().next_multiple_of(4), 0);
+        let end = start + message.buffer_len().next_multiple_of(4);
+        self.sent.resize(end, 0);
         if let Some(place) = self.sent.get_mut(start..) {
             message.serialize(place);
         }
-        let message = match message.payload {
-            NetlinkPayload::InnerMessage(message) => message,
-            _ => RouteNetlinkMessage::GetLink(Default::default()),
-        };
-        Request { message, flags }
     }
 
     fn send(&self) -> io::Result<()> {
@@ -232,11 +224,11 @@ impl Netlink {
     fn receive<T>(
         &mut self,
         expected: u32,
-        mut each: impl FnMut(u16, u16, u32, &[u8]) -> Option<T>,
+        mut each: impl FnMut(u16, u16, &[u8]) -> Option<T>,
     ) -> io::Result<T> {
         self.receive_any(|kind, flags, sequence, payload| {
             if sequence == expected {
-                each(kind, flags, sequence, payload)
+                each(kind, flags, payload)
             } else {
                 None
             }

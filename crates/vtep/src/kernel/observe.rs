@@ -57,18 +57,12 @@ pub(crate) fn links(
     netlink: &mut Netlink,
     given: &BTreeSet<InterfaceName>,
 ) -> io::Result<(KernelState, Indexes)> {
-    let mut seen = Vec::new();
-    // Two closures need the list, one at a time.
-    let list = std::cell::RefCell::new(&mut seen);
-    netlink.dump(
-        message::dump_links(),
-        || list.borrow_mut().clear(),
-        |payload| match LinkMessage::parse(payload) {
-            Ok(message) => list.borrow_mut().extend(Seen::new(message)),
+    let seen = netlink.dump(&message::dump_links(), |payload| {
+        let message = LinkMessage::parse(payload)
             // Some interface of somebody else's that this release of the parser does not know.
-            Err(error) => tracing::debug!(%error, "interface passed over"),
-        },
-    )?;
+            .inspect_err(|error| tracing::debug!(%error, "interface passed over"));
+        message.ok().and_then(Seen::new)
+    })?;
     let names: HashMap<u32, InterfaceName> = seen.iter().map(|s| (s.index, s.name)).collect();
     let mut state = KernelState::default();
     let mut indexes = Indexes::default();
