@@ -33,8 +33,12 @@ use crate::lock::Lock;
 use crate::options::{BORDER, SwitchOptions};
 use crate::ovsdb_server::{Origin, OvsdbServer, check_programs};
 
-/// How often everything is looked at, whether the kernel told of changes or not: it tells of all but sysctls.
+/// How often everything is looked at, whether the kernel told of changes or not.
 const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(300);
+
+/// How often we look whether bridged frames were put through the host's packet filter: it may drop them all, and nobody
+/// notifies of it.
+const LOOK_AT_NETFILTER: Duration = Duration::from_secs(5);
 
 /// Refused steps are tried again after the first pause, then after twice that, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -220,6 +224,8 @@ impl Daemon {
         let mut database = self.connection.wakeups();
         let mut everything = tokio::time::interval(LOOK_AT_EVERYTHING);
         everything.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut netfilter = tokio::time::interval(LOOK_AT_NETFILTER);
+        netfilter.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut truce = Instant::now();
         let mut retry = None;
         loop {
@@ -229,6 +235,7 @@ impl Daemon {
                 _ = database.changed() => Wake::Database,
                 () = readable(&route, truce) => Wake::Kernel,
                 () = readable(&filter, truce) => Wake::Kernel,
+                _ = netfilter.tick() => Wake::Kernel,
                 () = sleep_until(retry) => Wake::Retry,
                 _ = everything.tick() => Wake::Everything,
             };

@@ -119,10 +119,10 @@ pub(crate) fn create_bridge(name: InterfaceName, shape: &BridgeShape) -> Request
     let mut attributes = common(&shape.link);
     let address = shape.settings.address.octets().to_vec();
     attributes.push(LinkAttribute::Address(address));
-    attributes.push(info(
-        InfoKind::Bridge,
-        InfoData::Bridge(bridge_settings(shape)),
-    ));
+    let mut data = bridge_settings(shape);
+    // Or ports are members of VLAN 1, filtering or not, and the kernel keeps every pinned address twice.
+    data.push(InfoBridge::VlanDefaultPvid(0));
+    attributes.push(info(InfoKind::Bridge, InfoData::Bridge(data)));
     create(name, attributes)
 }
 

@@ -130,8 +130,10 @@ impl Kernel {
     }
 
     /// Takes in notifications and tells whether they leave anything to look at: not so, if all they tell is what we did.
+    /// The one switch nobody notifies of, and that others like to turn (container engines do), is looked at here.
     pub fn is_stale(&mut self) -> io::Result<bool> {
         self.take_in()?;
+        self.stale.links |= sysctl::bridge_netfilter() != self.known.bridge_netfilter;
         Ok(self.stale.links
             || self.stale.filter
             || self.stale.entries

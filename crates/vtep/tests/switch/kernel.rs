@@ -134,7 +134,7 @@ fn whatever_others_break_is_noticed_and_put_right() {
     let bridge = InterfaceName::bridge(&network);
     let inside = InterfaceName::inside(&network);
     let wan = InterfaceName::wan(&network, Vni::new(456).unwrap());
-    for (program, damage) in [
+    let damages = [
         ("ip", format!("link delete {wan}")),
         ("ip", format!("link delete {bridge}")),
         ("ip", format!("link set {wan} nomaster")),
@@ -202,13 +202,25 @@ fn whatever_others_break_is_noticed_and_put_right() {
             "add element inet l2gw inside { 10.66.66.66 . 123 }".to_owned(),
         ),
         ("ip", format!("link set {bridge} down")),
-    ] {
+    ];
+    for (program, damage) in damages {
         converge(&mut kernel, &picture());
         settle(&mut kernel);
         run(program, &damage);
         assert!(kernel.is_stale().unwrap(), "unnoticed: {program} {damage}");
         let report = converge(&mut kernel, &picture());
         assert!(!report.plan.is_empty(), "unrepaired: {program} {damage}");
+    }
+
+    // Only kernels with br_netfilter can be made to filter bridged frames.
+    let switch = std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    if switch.exists() {
+        converge(&mut kernel, &picture());
+        settle(&mut kernel);
+        std::fs::write(switch, "1").unwrap();
+        assert!(kernel.is_stale().unwrap());
+        converge(&mut kernel, &picture());
+        assert_eq!(std::fs::read_to_string(switch).unwrap().trim(), "0");
     }
 }
 
