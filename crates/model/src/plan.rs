@@ -101,6 +101,39 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// Whether the step leaves everything that the switch holds where it is.
+    pub fn only_adds(&self) -> bool {
+        match self {
+            Self::CreateLogicalSwitch { .. } | Self::AdoptLogicalSwitch { .. } => true,
+            Self::PutMac { was, .. } => was.is_none(),
+            Self::SetFlood { was, locators, .. } => was.is_subset(locators),
+            Self::Bind { was, .. } => was.is_none(),
+            Self::RekeyLogicalSwitch { .. }
+            | Self::Unbind { .. }
+            | Self::RemoveMac { .. }
+            | Self::RemoveSurplus(_)
+            | Self::DeleteLogicalSwitch { .. } => false,
+        }
+    }
+
+    /// The logical switch that the step is about.
+    pub fn logical_switch(&self) -> &LogicalSwitchName {
+        match self {
+            Self::CreateLogicalSwitch { name, .. }
+            | Self::AdoptLogicalSwitch { name }
+            | Self::RekeyLogicalSwitch { name, .. }
+            | Self::DeleteLogicalSwitch { name }
+            | Self::RemoveSurplus(Surplus::Flood(name) | Surplus::Mac(name, _)) => name,
+            Self::PutMac { logical_switch, .. }
+            | Self::SetFlood { logical_switch, .. }
+            | Self::Bind { logical_switch, .. }
+            | Self::RemoveMac { logical_switch, .. } => logical_switch,
+            Self::Unbind { was, .. } => was,
+        }
+    }
+}
+
 /// A binding that is wanted and cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
@@ -137,6 +170,16 @@ impl Plan {
     /// Whether the switch already holds all that it can of what is wanted.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// The steps that change or remove nothing of what is there, in their order.
+    #[must_use]
+    pub fn additions(&self) -> Self {
+        let steps = self.steps.iter().filter(|step| step.only_adds());
+        Self {
+            steps: steps.cloned().collect(),
+            blocked: self.blocked.clone(),
+        }
     }
 }
 

@@ -8,27 +8,34 @@
 //! - **Idempotent.** A turn that finds nothing to do writes nothing.
 //! - **Verified.** After writing, the difference is computed again from what the switch now shows. Only that is reported:
 //!   statuses say what was read back, not what was sent.
+//! - **Careful.** Rows of ours that the database does not know are removed only if it once knew them; see [`guard`].
 //! - **Patient.** A switch that is away is no error of the API: the turn after its return converges. What a switch
 //!   refuses is tried again with growing pauses, and shown as ERROR with its words meanwhile.
 //! - **Out of the way.** The switch forwards on its own; stopping a controller changes nothing on it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use hardware_vtep::Database;
+use jiff::Timestamp;
 use model::intent::Desired;
-use model::plan::{Plan, Step, plan};
+use model::lineage::{Lineage, Moment};
+use model::plan::{Plan, plan};
 use model::switch::LogicalSwitchName;
 use ovsdb::{Connection, ConnectionOptions, Link, Session, Target};
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::account::Account;
 use crate::lock::read;
 use crate::status::{Board, Residue, Sighting};
 
+use self::guard::Guard;
+
 pub(crate) mod feed;
+mod guard;
 
 /// Without any wake-up a controller looks again after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -51,20 +58,10 @@ pub fn start(store: &Store, targets: Vec<Target>) -> Controllers {
     let mut tasks = JoinSet::new();
     tasks.spawn(feed::follow(store.clone(), Arc::clone(&replica), changed));
     for target in targets {
-        let controller = Controller {
-            name: target.to_string(),
-            connection: Connection::start(
-                target.into(),
-                hardware_vtep::NAME,
-                ConnectionOptions::default(),
-            ),
-            store: store.clone(),
-            replica: Arc::clone(&replica),
-            board: Arc::clone(&board),
-            devices: BTreeSet::new(),
-            retry: FIRST_RETRY,
-            refusals: HashMap::new(),
-        };
+        let name = target.to_string();
+        let options = ConnectionOptions::default();
+        let connection = Connection::start(target.into(), hardware_vtep::NAME, options);
+        let controller = Controller::new(name, connection, store.clone(), &replica, &board);
         tasks.spawn(controller.run(intent.clone()));
     }
     Controllers { board, tasks }
@@ -85,15 +82,74 @@ struct Controller {
     store: Store,
     replica: Arc<RwLock<feed::Replica>>,
     board: Arc<Board>,
+    account: Arc<Account>,
+    guard: Guard,
     /// The physical switches last seen behind the target.
     devices: BTreeSet<Arc<str>>,
     /// How long to wait before refused steps are tried again.
     retry: Duration,
     /// What the last turn was refused, in the switch's words; shown until a turn succeeds.
-    refusals: HashMap<LogicalSwitchName, String>,
+    refusals: BTreeMap<LogicalSwitchName, String>,
+}
+
+/// What the switches behind the target should hold, and what that was derived from.
+struct Wanted {
+    revision: u64,
+    lineage: Lineage,
+    desired: Desired,
+}
+
+impl Wanted {
+    /// The state of the database that it stands for.
+    fn moment(&self) -> Option<Moment> {
+        self.lineage.at(self.revision)
+    }
+}
+
+/// What remains to be done.
+#[derive(Default)]
+struct Difference {
+    plan: Plan,
+    /// Why the part of it that changes or removes something must wait, if it must.
+    objection: Option<String>,
+}
+
+impl Difference {
+    /// What may be done of it now.
+    fn permitted(&self) -> Plan {
+        match self.objection {
+            Some(_) => self.plan.additions(),
+            None => self.plan.clone(),
+        }
+    }
 }
 
 impl Controller {
+    /// A controller for the database at the other end of a connection.
+    fn new(
+        name: String,
+        connection: Connection<Database>,
+        store: Store,
+        replica: &Arc<RwLock<feed::Replica>>,
+        board: &Arc<Board>,
+    ) -> Self {
+        let held = Arc::clone(connection.replica());
+        let account = Arc::new(Account::new(name.clone(), held, Arc::clone(replica)));
+        board.open(&account);
+        Self {
+            name,
+            connection,
+            store,
+            replica: Arc::clone(replica),
+            board: Arc::clone(board),
+            account,
+            guard: Guard::default(),
+            devices: BTreeSet::new(),
+            retry: FIRST_RETRY,
+            refusals: BTreeMap::new(),
+        }
+    }
+
     async fn run(mut self, mut intent: watch::Receiver<Option<u64>>) {
         let mut wakeups = self.connection.wakeups();
         // Before the database was read once, an empty intent would mean "remove everything".
@@ -107,9 +163,14 @@ impl Controller {
             let link = self.connection.link();
             let up = matches!(link, Link::Up { .. });
             let sleep = match link {
-                Link::Up { session, .. } => {
+                Link::Up { session, schema } => {
                     if was_up != Some(true) {
                         tracing::info!(target = self.name, "connected to the switch database");
+                        self.account.tell(|told| {
+                            told.connected_since = Some(Timestamp::now());
+                            told.away = None;
+                            told.schema_version.clone_from(&schema.version);
+                        });
                     }
                     self.turn(&session).await
                 }
@@ -119,6 +180,9 @@ impl Controller {
                         tracing::warn!(target = self.name, %reason, "the switch database is away");
                     }
                     self.away(&reason);
+                    if self.connection.is_over() {
+                        return;
+                    }
                     LONGEST_SLEEP
                 }
             };
@@ -126,6 +190,7 @@ impl Controller {
             tokio::select! {
                 _ = wakeups.changed() => {}
                 changed = intent.changed() => if changed.is_err() { return },
+                () = self.account.consenting() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
@@ -133,6 +198,10 @@ impl Controller {
 
     fn away(&self, reason: &str) {
         let reason = reason.to_owned();
+        self.account.tell(|told| {
+            told.connected_since = None;
+            told.away = Some(reason.clone());
+        });
         self.board
             .put(self.devices.iter().cloned(), Sighting::Away { reason });
     }
@@ -142,25 +211,61 @@ impl Controller {
         if !self.look_for_devices().await {
             return FIRST_RETRY;
         }
-        let (revision, desired) = {
-            let replica = read(&self.replica);
-            (replica.revision, replica.intent.desired(&self.devices))
-        };
-        let todo = self.difference(&desired);
-        if todo.is_empty() {
-            return self.settle(revision, &todo, &desired);
+        let wanted = self.wanted();
+        if self.account.take_consent() {
+            self.consented(session, &wanted).await;
         }
-        self.put_up(revision, &todo, &desired);
+        let todo = self.difference(&wanted);
+        let permitted = todo.permitted();
+        if permitted.is_empty() {
+            return self.settle(&wanted, &todo);
+        }
+        self.put_up(&wanted, &todo);
+        self.write(session, &wanted, &permitted, todo.objection.is_none())
+            .await;
+        let rest = self.difference(&wanted);
+        if rest.permitted().is_empty() {
+            tracing::info!(
+                target = self.name,
+                revision = wanted.revision,
+                "the switch database holds it all"
+            );
+            return self.settle(&wanted, &rest);
+        }
+        self.put_up(&wanted, &rest);
+        let pause = self.retry;
+        self.retry = (self.retry * 2).min(LONGEST_SLEEP);
+        pause
+    }
+
+    fn wanted(&self) -> Wanted {
+        let replica = read(&self.replica);
+        Wanted {
+            revision: replica.revision,
+            lineage: replica.lineage.clone(),
+            desired: replica.intent.desired(&self.devices),
+        }
+    }
+
+    /// Carries out a plan and notes what was refused.
+    async fn write(&mut self, session: &Session, wanted: &Wanted, todo: &Plan, trusted: bool) {
         tracing::info!(
             target = self.name,
-            revision,
+            revision = wanted.revision,
             steps = todo.steps.len(),
             "writing to the switch database"
         );
         for step in todo.steps.iter().take(LOGGED_STEPS) {
             tracing::debug!(target = self.name, %step);
         }
-        let failures = hardware_vtep::apply(session, self.connection.replica(), &todo).await;
+        let stamped = async {
+            if trusted {
+                self.stamp(session, wanted).await;
+            }
+        };
+        // The stamp goes first: no row is ever younger than it.
+        let replica = self.connection.replica();
+        let ((), failures) = tokio::join!(stamped, hardware_vtep::apply(session, replica, todo));
         self.refusals.clear();
         for failure in failures {
             let Some(step) = todo.steps.get(failure.step) else {
@@ -170,47 +275,79 @@ impl Controller {
                 tracing::warn!(target = self.name, %step, error = %failure.error, "the switch database refused a step");
             }
             self.refusals
-                .entry(logical_switch_of(step).clone())
+                .entry(step.logical_switch().clone())
                 .or_insert_with(|| failure.error.to_string());
         }
-        let rest = self.difference(&desired);
-        if rest.is_empty() {
-            tracing::info!(
-                target = self.name,
-                revision,
-                "the switch database holds it all"
-            );
-            return self.settle(revision, &rest, &desired);
+        self.account
+            .tell(|told| told.written_at = Some(Timestamp::now()));
+    }
+
+    /// Writes on the switch which state of the database it serves.
+    async fn stamp(&self, session: &Session, wanted: &Wanted) {
+        let Some(moment) = wanted.moment() else {
+            return;
+        };
+        let replica = self.connection.replica();
+        let text = moment.to_string();
+        let due = replica.read(|database| {
+            database.is_some_and(|held| held.can_be_stamped() && held.stamp() != Some(&text))
+        });
+        if due && let Err(error) = hardware_vtep::stamp(session, replica, &text).await {
+            tracing::warn!(target = self.name, %error, "the switch database takes no stamp");
         }
-        self.put_up(revision, &rest, &desired);
-        let pause = self.retry;
-        self.retry = (self.retry * 2).min(LONGEST_SLEEP);
-        pause
+    }
+
+    /// An operator agreed to removals: the switch is from now on what this database says.
+    async fn consented(&mut self, session: &Session, wanted: &Wanted) {
+        tracing::warn!(
+            target = self.name,
+            "an operator agreed to removals on the switch"
+        );
+        self.guard.trust();
+        self.stamp(session, wanted).await;
     }
 
     /// Nothing is left to write.
-    fn settle(&mut self, revision: u64, rest: &Plan, desired: &Desired) -> Duration {
+    fn settle(&mut self, wanted: &Wanted, rest: &Difference) -> Duration {
         self.refusals.clear();
         self.retry = FIRST_RETRY;
-        self.put_up(revision, rest, desired);
+        self.put_up(wanted, rest);
         LONGEST_SLEEP
     }
 
-    fn difference(&self, desired: &Desired) -> Plan {
-        self.connection.replica().read(|database| {
-            database.map_or_else(Plan::default, |held| plan(&desired.state, held.state()))
-        })
+    fn difference(&mut self, wanted: &Wanted) -> Difference {
+        let guard = &mut self.guard;
+        let state = &wanted.desired.state;
+        let difference = self.connection.replica().read(|database| {
+            database.map_or_else(Difference::default, |held| Difference {
+                plan: plan(state, held.state()),
+                objection: guard.objection(held, state, &wanted.lineage, wanted.revision),
+            })
+        });
+        if let Some(objection) = &difference.objection
+            && self.account.told().withheld.as_ref() != Some(objection)
+        {
+            tracing::error!(target = self.name, %objection, "removals are withheld");
+        }
+        difference
     }
 
-    fn put_up(&self, revision: u64, rest: &Plan, desired: &Desired) {
+    fn put_up(&self, wanted: &Wanted, rest: &Difference) {
         let faults = self
             .connection
             .replica()
             .read(|database| database.map(Database::faults).unwrap_or_default());
-        let residue = Residue::of(revision, rest)
+        let conflicts = &wanted.desired.conflicts;
+        let withheld = rest.objection.clone();
+        self.account.tell(|told| {
+            told.refusals.clone_from(&self.refusals);
+            told.withheld.clone_from(&withheld);
+        });
+        let residue = Residue::of(wanted.revision, &rest.plan)
             .with_refusals(self.refusals.clone())
-            .with_conflicts(desired.conflicts.iter().map(|(id, why)| (*id, why.clone())))
-            .with_faults(faults);
+            .with_conflicts(conflicts.iter().map(|(id, why)| (*id, why.clone())))
+            .with_faults(faults)
+            .with_objection(withheld);
         self.board.put(
             self.devices.iter().cloned(),
             Sighting::Compared(Box::new(residue)),
@@ -245,6 +382,7 @@ impl Controller {
         let gone: Vec<_> = self.devices.difference(&seen).cloned().collect();
         let reason = format!("{} no longer lists it", self.name);
         self.board.put(gone, Sighting::Away { reason });
+        self.account.tell(|told| told.devices.clone_from(&seen));
         self.devices = seen;
         true
     }
@@ -252,19 +390,3 @@ impl Controller {
 
 /// A plan's first steps are logged one by one at debug level; a bulk of 100,000 is not.
 const LOGGED_STEPS: usize = 100;
-
-fn logical_switch_of(step: &Step) -> &LogicalSwitchName {
-    use model::switch::Surplus;
-    match step {
-        Step::CreateLogicalSwitch { name, .. }
-        | Step::AdoptLogicalSwitch { name }
-        | Step::RekeyLogicalSwitch { name, .. }
-        | Step::DeleteLogicalSwitch { name }
-        | Step::RemoveSurplus(Surplus::Flood(name) | Surplus::Mac(name, _)) => name,
-        Step::PutMac { logical_switch, .. }
-        | Step::SetFlood { logical_switch, .. }
-        | Step::Bind { logical_switch, .. }
-        | Step::RemoveMac { logical_switch, .. } => logical_switch,
-        Step::Unbind { was, .. } => was,
-    }
-}

@@ -13,8 +13,10 @@
 //! | [`api`] | REST, derived from the resource table |
 //! | [`rules`] | what is special about one kind of resource |
 //! | [`controller`] | makes the switches hold what operators asked for |
+//! | [`account`] | what each controller tells of its endpoint |
 //! | [`status`] | what the switches hold, read back |
 
+pub mod account;
 pub mod api;
 pub mod controller;
 mod lock;

@@ -4,7 +4,7 @@
 //! A resource is ACTIVE where nothing of it is lacking; so 100,000 MACs in place cost nothing here.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, RwLock, Weak};
 
 use model::intent::Need;
 use model::plan::{Blocked, Plan, Step};
@@ -15,13 +15,15 @@ use model::switch::{Locator, LogicalSwitchName};
 use model::value::MacAddress;
 use uuid::Uuid;
 
+use crate::account::Account;
 use crate::controller::feed::Replica;
 use crate::lock::{read, write};
 
 /// What every controller last saw of its switches.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Board {
     intent: Arc<RwLock<Replica>>,
+    accounts: RwLock<Vec<Weak<Account>>>,
     /// By physical switch name.
     sightings: RwLock<HashMap<Arc<str>, Arc<Sighting>>>,
 }
@@ -54,6 +56,8 @@ pub struct Residue {
     conflicts: HashMap<Uuid, String>,
     /// `switch_fault_status` and `port_fault_status`, by physical switch name.
     faults: HashMap<Arc<str>, String>,
+    /// Why nothing is changed or removed.
+    objection: Option<String>,
 }
 
 impl Residue {
@@ -134,6 +138,13 @@ impl Residue {
         self
     }
 
+    /// Adds why nothing is changed or removed.
+    #[must_use]
+    pub fn with_objection(mut self, objection: Option<String>) -> Self {
+        self.objection = objection;
+        self
+    }
+
     fn report(&self, device: &str, need: &Need, row: &Row, mac: Option<MacAddress>) -> Report {
         let name = &need.logical_switch;
         if let Some(reason) = self.conflicts.get(&need.connection) {
@@ -156,6 +167,12 @@ impl Residue {
         if !lacking {
             return Report::ACTIVE;
         }
+        if let Some(objection) = &self.objection {
+            return Report::because(
+                Status::Error,
+                format!("switch {device} is not changed: {objection}; see l2gw device show"),
+            );
+        }
         match self.refusals.get(name) {
             Some(words) => Report::because(
                 Status::Error,
@@ -170,8 +187,21 @@ impl Board {
     pub(crate) fn new(intent: Arc<RwLock<Replica>>) -> Self {
         Self {
             intent,
-            sightings: RwLock::default(),
+            ..Self::default()
         }
+    }
+
+    /// Adds a controller's account; it counts as long as the controller keeps it.
+    pub(crate) fn open(&self, account: &Arc<Account>) {
+        let mut accounts = write(&self.accounts);
+        accounts.retain(|account| account.strong_count() > 0);
+        accounts.push(Arc::downgrade(account));
+    }
+
+    /// What all controllers tell.
+    pub fn accounts(&self) -> Vec<Arc<Account>> {
+        let accounts = read(&self.accounts);
+        accounts.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Puts up what a controller saw, for all physical switches of its database.

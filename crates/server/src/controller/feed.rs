@@ -4,6 +4,7 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use model::intent::Intent;
+use model::lineage::Lineage;
 use store::{Change, Store};
 use tokio::sync::watch;
 
@@ -16,6 +17,8 @@ pub(crate) struct Replica {
     pub revision: u64,
     /// What operators asked for.
     pub intent: Intent,
+    /// Where the database has been before.
+    pub lineage: Lineage,
 }
 
 /// Follows the database until it is closed. `changed` wakes the controllers; the facts are in the replica.
@@ -41,6 +44,7 @@ pub(super) async fn follow(
                     Change::Deleted(kind, id) => replica.intent.remove(kind, id),
                 })?;
                 taken?;
+                replica.lineage = snapshot.lineage()?;
                 replica.revision = revision;
                 Ok(revision)
             })

@@ -1,0 +1,130 @@
+//! What each controller tells of its endpoint: the link, what was last refused and withheld, and on request the whole
+//! comparison.
+//!
+//! The controller owns an account and writes it; the API reads it. The one thing that goes the other way is an operator's
+//! consent to removals.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+
+use hardware_vtep::{Capabilities, Database, PhysicalSwitch};
+use jiff::Timestamp;
+use model::plan::{Plan, plan};
+use model::switch::LogicalSwitchName;
+use ovsdb::SharedReplica;
+use tokio::sync::Notify;
+
+use crate::controller::feed::Replica;
+use crate::lock::{read, write};
+
+/// What one controller tells of its endpoint.
+#[derive(Debug)]
+pub struct Account {
+    /// The endpoint's target, for people.
+    pub endpoint: String,
+    held: Arc<SharedReplica<Database>>,
+    intent: Arc<RwLock<Replica>>,
+    told: RwLock<Told>,
+    consented: AtomicBool,
+    consent: Notify,
+}
+
+/// What the controller last told.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// The physical switches behind the endpoint.
+    pub devices: BTreeSet<Arc<str>>,
+    /// Since when the session is up; nothing while it is not.
+    pub connected_since: Option<Timestamp>,
+    /// Why it is not.
+    pub away: Option<String>,
+    /// The version of the switch's schema.
+    pub schema_version: String,
+    /// When something was last written.
+    pub written_at: Option<Timestamp>,
+    /// What the last write was refused with, in the switch's words.
+    pub refusals: BTreeMap<LogicalSwitchName, String>,
+    /// Why nothing is removed; see the removal guard.
+    pub withheld: Option<String>,
+}
+
+/// What the endpoint's database holds, beside what it should hold.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    /// What would be written.
+    pub plan: Plan,
+    /// Rows that it should hold.
+    pub wanted: usize,
+    /// Rows of ours that it holds.
+    pub held: usize,
+    /// What its schema has.
+    pub capabilities: Capabilities,
+    /// The switches in it.
+    pub switches: BTreeMap<Arc<str>, PhysicalSwitch>,
+    /// What they complain about, in words.
+    pub faults: BTreeMap<Arc<str>, String>,
+}
+
+impl Account {
+    pub(crate) fn new(
+        endpoint: String,
+        held: Arc<SharedReplica<Database>>,
+        intent: Arc<RwLock<Replica>>,
+    ) -> Self {
+        Self {
+            endpoint,
+            held,
+            intent,
+            told: RwLock::default(),
+            consented: AtomicBool::new(false),
+            consent: Notify::new(),
+        }
+    }
+
+    /// What the controller last told.
+    pub fn told(&self) -> Told {
+        read(&self.told).clone()
+    }
+
+    pub(crate) fn tell(&self, change: impl FnOnce(&mut Told)) {
+        change(&mut write(&self.told));
+    }
+
+    /// Compares what the endpoint's database holds, or last held, with what it should hold. Nothing before it was read.
+    pub fn compare(&self) -> Option<Comparison> {
+        let devices = read(&self.told).devices.clone();
+        let desired = read(&self.intent).intent.desired(&devices);
+        self.held.read(|held| {
+            let held = held?;
+            let ours = |name: &LogicalSwitchName| {
+                let there = held.state().logical_switches.get(name);
+                there.is_some_and(|l| l.owned) || desired.state.logical_switches.contains_key(name)
+            };
+            Some(Comparison {
+                plan: plan(&desired.state, held.state()),
+                wanted: desired.state.rows(|_| true),
+                held: held.state().rows(ours),
+                capabilities: held.capabilities(),
+                switches: held.physical_switches(),
+                faults: held.faults(),
+            })
+        })
+    }
+
+    /// An operator agrees that rows are removed which the database does not know.
+    pub fn consent(&self) {
+        self.consented.store(true, Ordering::Release);
+        self.consent.notify_one();
+    }
+
+    /// Whether somebody agreed since this was last asked.
+    pub(crate) fn take_consent(&self) -> bool {
+        self.consented.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits until somebody agrees.
+    pub(crate) async fn consenting(&self) {
+        self.consent.notified().await;
+    }
+}

@@ -1,0 +1,164 @@
+//! Nothing leaves a switch because a database does not know it.
+
+use model::resource::Kind;
+use model::status::Status;
+use model::switch::SwitchState;
+
+use crate::bench::{Bench, Stretch};
+
+const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
+
+/// A bench whose switch holds two networks, and the server's last sight of it.
+async fn two_networks() -> (Bench, [Stretch; 2], SwitchState) {
+    let bench = Bench::new().await;
+    let stretches = [Stretch::new("p1", 123), Stretch::new("p2", 124)];
+    for stretch in &stretches {
+        bench.insert(stretch.rows()).await;
+    }
+    for stretch in &stretches {
+        let id = stretch.connection.id();
+        bench.until_status(CONNECTION, id, Status::Active).await;
+    }
+    bench
+        .until_held(|held| held.bindings.len() == 2 && held.rows(|_| true) == 8)
+        .await;
+    let held = bench.held(Clone::clone);
+    (bench, stretches, held)
+}
+
+async fn delete(bench: &Bench, stretch: &Stretch) {
+    bench.delete(CONNECTION, stretch.connection.id()).await;
+    bench
+        .delete(Kind::L2GatewayConnection, stretch.attachment.id())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_database_takes_nothing_away() {
+    let (bench, _, held) = two_networks().await;
+    let bench = bench.stop().await.start("empty.sqlite").await;
+    bench.until_settled().await;
+    assert_eq!(bench.held(Clone::clone), held);
+    let withheld = bench.account().told().withheld.unwrap();
+    assert!(withheld.contains("another database"), "{withheld}");
+
+    // What is new is added all the same, but not in the place of what is there.
+    let further = Stretch::new("p1", 125);
+    bench.insert(further.rows()).await;
+    bench
+        .until_held(|held| held.logical_switches.contains_key(&further.name()))
+        .await;
+    bench.until_settled().await;
+    let now = bench.held(Clone::clone);
+    assert_eq!(now.bindings, held.bindings);
+    assert!(
+        held.logical_switches
+            .keys()
+            .all(|name| now.logical_switches.contains_key(name))
+    );
+    let report = bench.report(CONNECTION, further.connection.id()).await;
+    assert_eq!(
+        report.status,
+        Status::Error,
+        "its binding waits: {report:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_agrees_to_is_removed() {
+    let (bench, _, _) = two_networks().await;
+    let bench = bench.stop().await.start("empty.sqlite").await;
+    bench.until_settled().await;
+    bench.account().consent();
+    bench
+        .until_held(|held| held.logical_switches.is_empty() && held.bindings.is_empty())
+        .await;
+    // The consent outlives the server: the switch belongs to this database now.
+    let further = Stretch::new("p1", 125);
+    bench.insert(further.rows()).await;
+    bench
+        .until_status(CONNECTION, further.connection.id(), Status::Active)
+        .await;
+    delete(&bench, &further).await;
+    let bench = bench.stop().await.start("empty.sqlite").await;
+    bench
+        .until_held(|held| held.logical_switches.is_empty())
+        .await;
+    assert_eq!(bench.account().told().withheld, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_backup_takes_nothing_away_however_far_it_gets() {
+    let bench = Bench::new().await;
+    let known = Stretch::new("p1", 123);
+    bench.insert(known.rows()).await;
+    bench
+        .until_status(CONNECTION, known.connection.id(), Status::Active)
+        .await;
+    let stopped = bench.stop().await;
+    std::fs::copy(stopped.file("l2gw.sqlite"), stopped.file("backup.sqlite")).unwrap();
+
+    // One more network, and one more MAC on the one that the backup has.
+    let bench = stopped.start("l2gw.sqlite").await;
+    let later = Stretch::new("p2", 124);
+    let mac = Stretch::mac(&known.connection, &known.attachment, 0x0c);
+    bench.insert(later.rows()).await;
+    bench.insert(vec![mac.clone()]).await;
+    bench
+        .until_status(Kind::L2RemoteMac, mac.id(), Status::Active)
+        .await;
+    bench
+        .until_status(CONNECTION, later.connection.id(), Status::Active)
+        .await;
+    let bench = bench.stop().await.start("backup.sqlite").await;
+    bench.until_settled().await;
+    // The backup's own revisions go past those that the switch saw.
+    for last in 0x20..0x30 {
+        let mac = Stretch::mac(&known.connection, &known.attachment, last);
+        bench.insert(vec![mac]).await;
+    }
+    let name = known.name();
+    bench
+        .until_held(|held| held.logical_switches[&name].macs.len() == 2 + 0x10)
+        .await;
+    let bench = bench.stop().await.start("backup.sqlite").await;
+    bench.until_settled().await;
+    bench.held(|held| {
+        assert_eq!(held.logical_switches[&name].macs.len(), 2 + 0x10);
+        assert!(held.logical_switches.contains_key(&later.name()));
+        assert_eq!(held.bindings.len(), 2);
+    });
+    assert!(bench.account().told().withheld.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletions_go_through_also_when_the_server_ends_before_they_are_made() {
+    let (mut bench, [one, other], _) = two_networks().await;
+    bench.switch.kill().unwrap();
+    // All of it: there is no majority that could vouch for the rest.
+    delete(&bench, &one).await;
+    delete(&bench, &other).await;
+    let mut stopped = bench.stop().await;
+    stopped.switch().start_again().unwrap();
+    let bench = stopped.start("l2gw.sqlite").await;
+    bench
+        .until_held(|held| held.logical_switches.is_empty() && held.bindings.is_empty())
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_lists_no_physical_switch_any_more_keeps_what_it_has() {
+    let (bench, _, held) = two_networks().await;
+    // Physical switches exist as long as this row refers to them.
+    bench
+        .transact([ovsdb::Operation::delete_where("Global", [])])
+        .await;
+    bench.until_held(|held| held.ports.is_empty()).await;
+    let begun = std::time::Instant::now();
+    while bench.account().told().withheld.is_none() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let now = bench.held(|now| now.logical_switches.clone());
+    assert_eq!(now, held.logical_switches);
+}

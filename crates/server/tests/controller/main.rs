@@ -1,0 +1,5 @@
+//! The controller between a real database and a real ovsdb-server.
+
+mod bench;
+mod convergence;
+mod guard;
