@@ -235,13 +235,7 @@ impl<'a> Installation<'a> {
     pub fn l2gw<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Output> {
         self.show_typed(arguments, "");
         let output = self.command(arguments).output()?;
-        if self.echo {
-            print!(
-                "{}{}",
-                String::from_utf8_lossy(&output.stdout),
-                String::from_utf8_lossy(&output.stderr)
-            );
-        }
+        self.show_said(&output);
         Ok(output)
     }
 
@@ -299,14 +293,30 @@ impl<'a> Installation<'a> {
         };
         let device = format!("name={},interface_names={interfaces}", self.device());
         self.succeed(&["l2-gateway-create", GATEWAY, "--device", &device])?;
-        let untagged = ["--default-segmentation-id", "0"];
-        self.succeed(
-            &[
-                &["l2-gateway-connection-create", GATEWAY, NETWORK],
-                &untagged[..],
-            ]
-            .concat(),
-        )?;
+        self.connect_once_seen()
+    }
+
+    /// Connects gateway and network, once the server has seen the gateway's switch: just after its start it has not.
+    fn connect_once_seen(&self) -> Result<()> {
+        let command = [
+            "l2-gateway-connection-create",
+            GATEWAY,
+            NETWORK,
+            "--default-segmentation-id",
+            "0",
+        ];
+        self.show_typed(&command, "");
+        let unseen = format!("Device {} could not be found", self.device());
+        let output = eventually("the server sees the switch", READY_WITHIN, || {
+            let output = self.command(&command).output()?;
+            ensure!(
+                !String::from_utf8_lossy(&output.stderr).contains(&unseen),
+                "{unseen}"
+            );
+            Ok(output)
+        })?;
+        self.show_said(&output);
+        succeeded(&command, output)?;
         Ok(())
     }
 
@@ -430,6 +440,17 @@ impl<'a> Installation<'a> {
     fn start_daemon(&self, arguments: &[String], log: &Path) -> Result<Daemon> {
         self.show_typed(arguments, " &");
         Daemon::start(self.command(arguments), log)
+    }
+
+    /// Shows what a typed command said.
+    fn show_said(&self, output: &Output) {
+        if self.echo {
+            print!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
     }
 
     /// Shows a command as it is typed on this border gateway.
