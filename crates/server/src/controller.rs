@@ -14,6 +14,7 @@
 //! - **Out of the way.** The switch forwards on its own; stopping a controller changes nothing on it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use model::intent::Desired;
 use model::lineage::{Lineage, Moment};
 use model::plan::{Plan, plan};
 use model::switch::LogicalSwitchName;
-use ovsdb::{Connection, ConnectionOptions, Link, Session, Target};
+use ovsdb::{Connection, Link, Session, Tls};
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,8 +33,12 @@ use crate::account::Account;
 use crate::lock::read;
 use crate::status::{Board, Residue, Sighting};
 
+use self::callers::Callers;
+use self::connections::Connections;
 use self::guard::Guard;
 
+mod callers;
+pub mod connections;
 pub(crate) mod feed;
 mod guard;
 
@@ -47,27 +52,74 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 pub struct Controllers {
     /// Where they put up what they see.
     pub board: Arc<Board>,
+    certificates: Vec<Tls>,
     tasks: JoinSet<()>,
 }
 
-/// Starts one controller for each target.
-pub fn start(store: &Store, targets: Vec<Target>) -> Controllers {
+/// What all controllers share, and a new one is made with.
+#[derive(Clone)]
+struct Workshop {
+    store: Store,
+    replica: Arc<RwLock<feed::Replica>>,
+    board: Arc<Board>,
+    intent: watch::Receiver<Option<u64>>,
+}
+
+impl Workshop {
+    /// Runs a controller over this connection; it ends only if the connection is over.
+    fn controller(
+        &self,
+        name: String,
+        connection: Connection<Database>,
+    ) -> impl Future<Output = ()> + use<> {
+        let store = self.store.clone();
+        let controller = Controller::new(name, connection, store, &self.replica, &self.board);
+        controller.run(self.intent.clone())
+    }
+}
+
+/// Starts one controller for each endpoint, and one for each switch that dials, as long as it stays.
+pub fn start(store: &Store, connections: Connections) -> Controllers {
     let replica = Arc::new(RwLock::new(feed::Replica::default()));
     let board = Arc::new(Board::new(Arc::clone(&replica)));
     let (changed, intent) = watch::channel(None);
     let mut tasks = JoinSet::new();
     tasks.spawn(feed::follow(store.clone(), Arc::clone(&replica), changed));
-    for target in targets {
-        let name = target.to_string();
-        let options = ConnectionOptions::default();
-        let connection = Connection::start(target.into(), hardware_vtep::NAME, options);
-        let controller = Controller::new(name, connection, store.clone(), &replica, &board);
-        tasks.spawn(controller.run(intent.clone()));
+    let workshop = Workshop {
+        store: store.clone(),
+        replica,
+        board: Arc::clone(&board),
+        intent,
+    };
+    for (endpoint, options) in connections.dialled {
+        let name = endpoint.to_string();
+        let connection = Connection::start(endpoint, hardware_vtep::NAME, options);
+        tasks.spawn(workshop.controller(name, connection));
     }
-    Controllers { board, tasks }
+    let callers = Arc::new(Callers::default());
+    for listener in connections.listeners {
+        let callers = Arc::clone(&callers);
+        tasks.spawn(callers::attend(listener, callers, workshop.clone()));
+    }
+    Controllers {
+        board,
+        certificates: connections.certificates,
+        tasks,
+    }
 }
 
 impl Controllers {
+    /// Reads changed certificates at once, and says what is wrong with them. Every handshake looks for changes by itself.
+    pub fn reload_certificates(&self) {
+        for tls in &self.certificates {
+            match tls.reload() {
+                Ok(true) => tracing::info!(?tls, "read changed certificates"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the changed certificates are not used"),
+            }
+        }
+    }
+
     /// Lets turns under way finish their transactions no further, and ends all controllers. What was sent is sent; the
     /// next start looks at everything again.
     pub async fn stop(mut self) {

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use ovsdb::Target;
-
 use crate::api::Limits;
+use crate::controller::connections::SwitchOptions;
 
 /// Options of `l2gw server`.
 #[derive(Clone, Debug, clap::Args)]
@@ -17,9 +16,9 @@ pub struct Options {
     /// Where everything is kept: sqlite:///absolute/path or a plain path; l2gw.db in the state directory where left out.
     #[arg(long, value_name = "URL")]
     pub database: Option<String>,
-    /// OVSDB server of a switch: tcp:IP:PORT, ssl:IP:PORT, unix:PATH, or ptcp:PORT to be dialled; repeat it for more.
-    #[arg(long = "device", value_name = "TARGET")]
-    pub devices: Vec<Target>,
+    /// Where the switches are.
+    #[command(flatten)]
+    pub switches: SwitchOptions,
     /// Accept connections on physical switches that were never seen, and of networks that no switch can carry.
     #[arg(long)]
     pub allow_unknown_devices: bool,

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::api::{Api, Limits, router};
+use crate::controller::connections::{Connections, ConnectionsError};
 use crate::controller::{self, Controllers};
 use crate::options::{Listen, Options, state_directory};
 use crate::rules::Rules;
@@ -46,6 +47,9 @@ pub enum StartError {
         /// What the operating system said.
         cause: io::Error,
     },
+    /// Switches cannot be reached, nor reach us.
+    #[error(transparent)]
+    Connections(#[from] ConnectionsError),
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -99,7 +103,8 @@ impl Server {
             None => default_database()?,
         };
         let store = Store::open(&url).await?;
-        let controllers = controller::start(&store, options.devices);
+        let connections = Connections::open(options.switches).await?;
+        let controllers = controller::start(&store, connections);
         let board = Arc::clone(&controllers.board);
         let router = router(Api {
             store: store.clone(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use server::controller::connections::SwitchOptions;
 use server::{Options, Server, StartError};
 use store::Store;
 use tempfile::TempDir;
@@ -172,7 +173,7 @@ pub(crate) fn options(directory: &TempDir) -> Options {
     Options {
         listen: "127.0.0.1:0".parse().unwrap(),
         database: Some(directory.path().join("l2gw.db").display().to_string()),
-        devices: Vec::new(),
+        switches: SwitchOptions::default(),
         allow_unknown_devices: false,
         body_limit: 64 << 20,
     }

@@ -1,0 +1,137 @@
+//! How controllers get their connections: switches that we dial, and switches that dial us.
+
+use std::path::PathBuf;
+
+use ovsdb::{
+    ConnectionOptions, Endpoint, ListenError, Listener, SessionOptions, Target, Tls, TlsError,
+    TlsFiles,
+};
+
+/// Options of `l2gw server` that say where the switches are.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct SwitchOptions {
+    /// OVSDB server of a switch to dial: tcp:IP:PORT, ssl:IP:PORT or unix:PATH; repeat it for more. The members of a
+    /// cluster are one device, separated by commas; the leader is sought among them. ssl: may be followed by
+    /// key=FILE,cert=FILE,ca=FILE, for certificates of this switch's own.
+    #[arg(long = "device", value_name = "TARGET")]
+    pub devices: Vec<Endpoint>,
+    /// Where switches may dial us: ptcp:PORT, ptcp:PORT:IP, pssl:PORT, pssl:PORT:IP or punix:PATH; repeat it for more. They are told apart
+    /// by their names and certificates.
+    #[arg(long, value_name = "TARGET", value_parser = passive)]
+    pub ovsdb_listen: Vec<Target>,
+    /// PEM file with the private key to show to switches, for ssl: and pssl:.
+    #[arg(long, value_name = "FILE", requires_all = ["ovsdb_certificate", "ovsdb_ca_cert"])]
+    pub ovsdb_private_key: Option<PathBuf>,
+    /// PEM file with the certificate of that key.
+    #[arg(long, value_name = "FILE", requires = "ovsdb_private_key")]
+    pub ovsdb_certificate: Option<PathBuf>,
+    /// PEM file with the certificate of the CA that signed the switches' certificates. Nobody else's signature counts, and
+    /// names in certificates are not compared with addresses.
+    #[arg(long, value_name = "FILE", requires = "ovsdb_private_key")]
+    pub ovsdb_ca_cert: Option<PathBuf>,
+}
+
+fn passive(text: &str) -> Result<Target, String> {
+    let target: Target = text.parse().map_err(|error| format!("{error}"))?;
+    if target.is_passive() {
+        return Ok(target);
+    }
+    Err("switches are waited for at ptcp:PORT[:IP], pssl:PORT[:IP] or punix:PATH; what is to be dialled is a --device"
+        .to_owned())
+}
+
+/// Why the switches cannot be reached, nor reach us.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionsError {
+    /// Certificates are missing or make no sense.
+    #[error("TLS for OVSDB: {0}")]
+    Tls(#[from] TlsError),
+    /// A target cannot be listened on.
+    #[error("cannot wait for switches: {0}")]
+    Listen(#[from] ListenError),
+    /// A target wants TLS, and no certificates are configured.
+    #[error(
+        "{0} needs --ovsdb-private-key, --ovsdb-certificate and --ovsdb-ca-cert, or key=FILE,cert=FILE,ca=FILE of its own"
+    )]
+    NoCertificates(Endpoint),
+}
+
+/// What controllers are made of: endpoints to dial, and open doors.
+#[derive(Debug, Default)]
+pub struct Connections {
+    pub(super) dialled: Vec<(Endpoint, ConnectionOptions)>,
+    pub(super) listeners: Vec<Listener>,
+    /// All certificates in use, each once.
+    pub(super) certificates: Vec<Tls>,
+}
+
+impl Connections {
+    /// Reads the certificates and opens the doors.
+    ///
+    /// # Errors
+    /// See [`ConnectionsError`].
+    pub async fn open(options: SwitchOptions) -> Result<Self, ConnectionsError> {
+        let mut connections = Self::default();
+        let SwitchOptions {
+            devices,
+            ovsdb_listen,
+            ovsdb_private_key,
+            ovsdb_certificate,
+            ovsdb_ca_cert,
+        } = options;
+        let tls = match (ovsdb_private_key, ovsdb_certificate, ovsdb_ca_cert) {
+            (Some(private_key), Some(certificate), Some(ca_certificate)) => {
+                Some(connections.load(TlsFiles {
+                    private_key,
+                    certificate,
+                    ca_certificate,
+                })?)
+            }
+            _ => None,
+        };
+        for target in ovsdb_listen {
+            let listener = Listener::bind(&target, session(tls.clone())).await?;
+            tracing::info!(target = %listener.target(), "waiting for switches");
+            connections.listeners.push(listener);
+        }
+        for endpoint in devices {
+            let tls = match endpoint.tls() {
+                Some(own) => Some(connections.load(own.clone())?),
+                None => tls.clone(),
+            };
+            let encrypted = |target: &Target| matches!(target, Target::Ssl(_));
+            if tls.is_none() && endpoint.targets().iter().any(encrypted) {
+                return Err(ConnectionsError::NoCertificates(endpoint));
+            }
+            let options = ConnectionOptions {
+                session: session(tls),
+                ..ConnectionOptions::default()
+            };
+            connections.dialled.push((endpoint, options));
+        }
+        Ok(connections)
+    }
+
+    fn load(&mut self, files: TlsFiles) -> Result<Tls, TlsError> {
+        let tls = Tls::load(files)?;
+        self.certificates.push(tls.clone());
+        Ok(tls)
+    }
+}
+
+fn session(tls: Option<Tls>) -> SessionOptions {
+    SessionOptions {
+        tls,
+        ..SessionOptions::default()
+    }
+}
+
+/// To be dialled without TLS.
+impl From<Endpoint> for Connections {
+    fn from(endpoint: Endpoint) -> Self {
+        Self {
+            dialled: vec![(endpoint, ConnectionOptions::default())],
+            ..Self::default()
+        }
+    }
+}
