@@ -115,9 +115,17 @@ impl Switch {
 }
 
 impl Drop for Switch {
+    /// The daemon first: it would start its ovsdb-server again.
     fn drop(&mut self) {
-        if let Some(pid) = self.server() {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.abort();
+            while !daemon.is_finished() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        while let Some(pid) = self.server() {
             run("kill", &format!("-KILL {pid}"));
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
 }
