@@ -1,14 +1,15 @@
-//! Options that say where the server is and how long to wait for it. They stand before or behind a command's name.
+//! Options that say where the server is, who asks, and how long to wait. They stand before or behind a command's name.
 
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
-use openstack::endpoint::BadEndpoint;
+use openstack::clouds::Places;
+use openstack::settings::{self, Setting, Settings};
 use openstack::{Client, Endpoint};
 
 use crate::failure::Failure;
 
-const ENDPOINT: &str = "os-endpoint";
+const ENDPOINT: &str = "endpoint";
 const TIMEOUT: &str = "timeout";
 const DEBUG: &str = "debug";
 /// Where `l2gw server` listens unless it is told otherwise.
@@ -16,28 +17,36 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:9720";
 /// Seconds. A bulk of a million stations takes less.
 const DEFAULT_TIMEOUT: u64 = 120;
 
-/// The options in front of a command's name, which know the environment.
-pub(crate) fn before() -> [Arg; 3] {
-    let [endpoint, timeout, debug] = behind();
-    [endpoint.env("OS_ENDPOINT"), timeout, debug]
+/// The options in front of a command's name.
+pub(crate) fn before() -> impl Iterator<Item = Arg> {
+    server().into_iter().chain(login())
 }
 
-/// The options behind a command's name, which override those.
-pub(crate) fn behind() -> [Arg; 3] {
+/// The options behind a command's name, which override those. Every command has them, so its help tells only the few that
+/// are about the server.
+pub(crate) fn behind() -> impl Iterator<Item = Arg> {
+    let hidden = login().map(|option| option.hide(true));
+    server().into_iter().chain(hidden)
+}
+
+fn server() -> [Arg; 3] {
     let option = |name: &'static str| {
         Arg::new(name)
             .long(name)
             .help_heading("Server")
             .display_order(900)
     };
+    let endpoint = settings::ALL.iter().find(|s| s.name == ENDPOINT);
+    let aliases = endpoint.into_iter().flat_map(|setting| setting.aliases);
     [
         option(ENDPOINT)
+            .long("os-endpoint")
+            .aliases(aliases.map(|alias| format!("os-{alias}")))
             .value_name("URL")
-            .value_parser(value_parser!(Endpoint))
+            .value_parser(|text: &str| text.parse::<Endpoint>().map(|_| text.to_owned()))
             .help(format!(
                 "Address of the server, or unix:PATH; otherwise OS_ENDPOINT, otherwise {DEFAULT_ENDPOINT}"
-            ))
-            .hide_env(true),
+            )),
         option(TIMEOUT)
             .alias("http-timeout")
             .value_name("SECONDS")
@@ -49,6 +58,29 @@ pub(crate) fn behind() -> [Arg; 3] {
             .action(ArgAction::SetTrue)
             .help("Print requests and answers to standard error"),
     ]
+}
+
+fn login() -> impl Iterator<Item = Arg> {
+    settings::ALL
+        .iter()
+        .filter(|setting| setting.name != ENDPOINT)
+        .enumerate()
+        .map(|(place, setting)| {
+            let option = Arg::new(setting.name)
+                .help(setting.help)
+                .help_heading("Login, also by OS_* variables and clouds.yaml")
+                .display_order(910 + place)
+                .aliases(setting.aliases.iter().map(|alias| format!("os-{alias}")));
+            match setting.value_name {
+                Some(value) => option
+                    .long(format!("os-{}", setting.name))
+                    .value_name(value),
+                None => option
+                    .long(setting.name)
+                    .alias(format!("os-{}", setting.name))
+                    .action(ArgAction::SetTrue),
+            }
+        })
 }
 
 /// Whether requests and answers are to be printed: the binary sets its log up accordingly.
@@ -67,15 +99,35 @@ pub fn is_debug(matches: &ArgMatches) -> bool {
 }
 
 /// The client that the options ask for; `before` and `behind` are the matches on either side of the command's name.
-pub(crate) fn client(before: &ArgMatches, behind: &ArgMatches) -> Result<Client, Failure> {
-    let endpoint = behind
-        .get_one::<Endpoint>(ENDPOINT)
-        .or_else(|| before.get_one(ENDPOINT));
-    let endpoint = endpoint.map_or_else(|| DEFAULT_ENDPOINT.parse(), |given| Ok(given.clone()));
-    let endpoint = endpoint.map_err(|cause: BadEndpoint| Failure::Usage(cause.to_string()))?;
+pub(crate) async fn client(before: &ArgMatches, behind: &ArgMatches) -> Result<Client, Failure> {
     let timeout = behind
         .get_one::<u64>(TIMEOUT)
         .or_else(|| before.get_one(TIMEOUT));
     let timeout = Duration::from_secs(timeout.copied().unwrap_or(DEFAULT_TIMEOUT));
-    Ok(Client::new(endpoint, timeout)?)
+    let variable = |name: &str| std::env::var(name).ok();
+    let mut told = typed(behind)
+        .over(typed(before))
+        .over(Settings::of_environment(variable));
+    if let Some(cloud) = told.get("cloud") {
+        let cloud = Places::of_environment(variable).cloud(cloud)?;
+        told = told.over(cloud);
+    }
+    Ok(openstack::connect(&told, DEFAULT_ENDPOINT, timeout).await?)
+}
+
+fn typed(matches: &ArgMatches) -> Settings {
+    let mut settings = Settings::default();
+    for setting in settings::ALL {
+        if let Some(value) = value(setting, matches) {
+            settings.set(setting.name, value);
+        }
+    }
+    settings
+}
+
+fn value(setting: &Setting, matches: &ArgMatches) -> Option<String> {
+    match setting.value_name {
+        Some(_) => matches.get_one::<String>(setting.name).cloned(),
+        None => matches.get_flag(setting.name).then(|| "true".to_owned()),
+    }
 }

@@ -43,7 +43,7 @@ async fn command(
         matches,
     } = invocation;
     let mut command = Typed {
-        client: connection::client(before, matches)?,
+        client: connection::client(before, matches).await?,
         resource,
         matches,
         console,

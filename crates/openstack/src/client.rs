@@ -4,15 +4,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, Request, Url};
 use tracing::debug;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Refusal};
+use crate::tls::{Trust, innermost};
 
-/// How long a TCP connection may take; longer only helps against a server that is not there.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How much of a large body is handed to the network at once: small enough for a smooth progress bar.
 const UPLOAD_CHUNK: usize = 64 * 1024;
 /// How much of a body the debug output shows.
@@ -26,6 +25,7 @@ pub type Parameter = (String, String);
 pub struct Client {
     http: reqwest::Client,
     endpoint: Endpoint,
+    token: Option<HeaderValue>,
     timeout: Duration,
 }
 
@@ -33,27 +33,22 @@ impl Client {
     /// A client of the service at `endpoint`, which waits at most `timeout` for each sign of life.
     ///
     /// # Errors
-    /// The machine cannot open sockets.
-    pub fn new(endpoint: Endpoint, timeout: Duration) -> Result<Self, Error> {
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(timeout.min(CONNECT_WITHIN))
-            .read_timeout(timeout)
-            .user_agent(concat!("l2gw/", env!("CARGO_PKG_VERSION")));
-        if endpoint.is_local() {
-            builder = builder.no_proxy();
-        }
-        if let Endpoint::Unix { socket, .. } = &endpoint {
-            builder = builder.unix_socket(socket.as_path());
-        }
-        let http = builder.build().map_err(|cause| Error::Unreachable {
-            endpoint: endpoint.to_string(),
-            cause: innermost(&cause),
-        })?;
+    /// The machine cannot open sockets, or a certificate cannot be read.
+    pub fn new(endpoint: Endpoint, trust: &Trust, timeout: Duration) -> Result<Self, Error> {
         Ok(Self {
-            http,
+            http: trust.connect(&endpoint, timeout)?,
             endpoint,
+            token: None,
             timeout,
         })
+    }
+
+    /// The same client, whose requests carry this token.
+    #[must_use]
+    pub fn with_token(mut self, mut token: HeaderValue) -> Self {
+        token.set_sensitive(true);
+        self.token = Some(token);
+        self
     }
 
     /// The service's address.
@@ -112,7 +107,11 @@ impl Client {
         sent: impl Fn(usize) + Send + Sync + 'static,
     ) -> Result<Bytes, Error> {
         let url = self.endpoint.url(path);
-        debug!("curl -i -X POST '{url}' -d @- # {} bytes", json.len());
+        debug!(
+            "curl -i -X POST '{url}'{} -d @- # {} bytes",
+            self.shown_token(),
+            json.len()
+        );
         // The length is known, so the service can refuse a body that is too large before it is sent.
         let length = json.len();
         let parts = stream::unfold((json, sent), move |(mut rest, sent)| async move {
@@ -136,16 +135,31 @@ impl Client {
     async fn send(&self, method: Method, url: Url, json: Option<String>) -> Result<Bytes, Error> {
         let mut request = self.http.request(method.clone(), url.clone());
         if let Some(json) = json {
-            debug!("curl -i -X {method} '{url}' -d '{}'", shortened(&json));
+            debug!(
+                "curl -i -X {method} '{url}'{} -d '{}'",
+                self.shown_token(),
+                shortened(&json)
+            );
             request = request.header(CONTENT_TYPE, "application/json").body(json);
         } else {
-            debug!("curl -i -X {method} '{url}'");
+            debug!("curl -i -X {method} '{url}'{}", self.shown_token());
         }
         self.execute(request.build()).await
     }
 
+    /// The token's place in a command line that is shown to people.
+    fn shown_token(&self) -> &'static str {
+        match self.token {
+            Some(_) => " -H 'X-Auth-Token: ***'",
+            None => "",
+        }
+    }
+
     async fn execute(&self, request: reqwest::Result<Request>) -> Result<Bytes, Error> {
-        let request = request.map_err(|cause| self.failed(&cause))?;
+        let mut request = request.map_err(|cause| self.failed(&cause))?;
+        if let Some(token) = &self.token {
+            request.headers_mut().insert("x-auth-token", token.clone());
+        }
         let begun = Instant::now();
         let response = self
             .http
@@ -200,19 +214,6 @@ impl Client {
             endpoint,
             cause: innermost(cause),
         }
-    }
-}
-
-/// The cause at the bottom: `Connection refused` instead of four sentences around it, without the errno.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    let text = cause.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_owned(),
-        None => text,
     }
 }
 

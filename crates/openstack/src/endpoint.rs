@@ -28,14 +28,14 @@ pub enum BadEndpoint {
     #[error("{0}; it looks like http://HOST:PORT or unix:PATH")]
     NotUrl(String),
     /// It is a URL of another protocol.
-    #[error("only http:// and unix: are spoken here, not {0}:")]
+    #[error("only http://, https:// and unix: are spoken here, not {0}:")]
     Scheme(String),
 }
 
 impl FromStr for Endpoint {
     type Err = BadEndpoint;
 
-    /// Accepts `http://HOST[:PORT][/PREFIX]`, also as Keystone catalogues write it, with `/v2.0` behind, and `unix:PATH`.
+    /// Accepts `http://HOST[:PORT][/PREFIX]` and the same with `https:`, also as Keystone catalogues write it, with `/v2.0` behind, and `unix:PATH`.
     fn from_str(text: &str) -> Result<Self, BadEndpoint> {
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() {
@@ -52,7 +52,7 @@ impl FromStr for Endpoint {
         }
         let url = parse(base)?;
         match url.scheme() {
-            "http" => Ok(Self::Http(url)),
+            "http" | "https" => Ok(Self::Http(url)),
             other => Err(BadEndpoint::Scheme(other.to_owned())),
         }
     }
@@ -65,11 +65,21 @@ fn parse(url: &str) -> Result<Url, BadEndpoint> {
 impl Endpoint {
     /// The URL of a resource: its path below `/v2.0`, each segment percent-encoded.
     pub(crate) fn url(&self, path: &[&str]) -> Url {
+        self.below(&[&["v2.0"], path].concat())
+    }
+
+    /// The URL of a path, each segment percent-encoded.
+    pub(crate) fn below(&self, path: &[&str]) -> Url {
         let (Self::Http(mut url) | Self::Unix { base: mut url, .. }) = self.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v2.0").extend(path);
+            segments.pop_if_empty().extend(path);
         }
         url
+    }
+
+    /// Whether certificates play a part.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Http(url) if url.scheme() == "https")
     }
 
     /// Whether it is on this machine, where no proxy leads.
@@ -142,6 +152,6 @@ mod tests {
         insta::assert_snapshot!(refused("localhost:9720"), @"no http:// in front; it looks like http://HOST:PORT or unix:PATH");
         insta::assert_snapshot!(refused("http://:1"), @"empty host; it looks like http://HOST:PORT or unix:PATH");
         insta::assert_snapshot!(refused("unix:"), @"no path behind unix:; it looks like http://HOST:PORT or unix:PATH");
-        insta::assert_snapshot!(refused("ftp://a"), @"only http:// and unix: are spoken here, not ftp:");
+        insta::assert_snapshot!(refused("ftp://a"), @"only http://, https:// and unix: are spoken here, not ftp:");
     }
 }

@@ -28,6 +28,25 @@ pub enum Error {
     /// The service refused.
     #[error("{0}")]
     Refused(Refusal),
+    /// Keystone does not answer, or not as it should.
+    #[error("Unable to reach Keystone at {endpoint}: {cause}.")]
+    NoKeystone {
+        /// Its address.
+        endpoint: String,
+        /// What the network, or Keystone, said.
+        cause: String,
+    },
+    /// Keystone refused.
+    #[error("{} (HTTP {}){}", refusal.message, refusal.status, refusal.request_id.as_ref().map(|id| format!(" (Request-ID: {id})")).unwrap_or_default())]
+    Keystone {
+        /// Its address.
+        endpoint: String,
+        /// What it said.
+        refusal: Refusal,
+    },
+    /// What was told about where and how to log in makes no sense, or is not enough.
+    #[error("{0}")]
+    Configuration(String),
     /// What came back is not what a Neutron-style service says.
     #[error("The server at {endpoint} gave an answer that makes no sense: {cause}.")]
     Garbled {
@@ -78,9 +97,10 @@ pub struct Refusal {
     pub request_id: Option<String>,
 }
 
+/// The answer of a Neutron-style service, or of Keystone and the middleware that speaks for it.
 #[derive(Deserialize)]
 struct Body {
-    #[serde(rename = "NeutronError")]
+    #[serde(rename = "NeutronError", alias = "error")]
     error: NeutronError,
 }
 
@@ -143,6 +163,13 @@ mod tests {
         L2 Gateway x could not be found
         Neutron server returns request_ids: ['req-1']
         ");
+    }
+
+    #[test]
+    fn keystones_answer_is_understood() {
+        let body = br#"{"error": {"code": 401, "message": "The request you have made requires authentication.", "title": "Unauthorized"}}"#;
+        let refusal = Refusal::read(401, None, body);
+        insta::assert_snapshot!(refusal, @"The request you have made requires authentication.");
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Server {
     /// # Errors
     /// It cannot start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
+        openstack::tls::choose_cryptography();
         let (socket, place, address) = listen(&options.listen).await?;
         let url = match options.database {
             Some(url) => url,
