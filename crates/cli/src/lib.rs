@@ -12,6 +12,7 @@
 //! | [`argument`] | from an attribute to an argument and back to JSON |
 //! | [`connection`] | options that say where the server is |
 //! | [`run`](mod@run) | what each verb does |
+//! | `look` | the commands that look at switches |
 //! | [`bulk`] | thousands of stations from a file in one request |
 //! | [`output`] | columns and formats |
 //! | [`console`] | where a command reads and writes; tests put buffers there |
@@ -24,6 +25,7 @@ pub mod connection;
 pub mod console;
 mod example;
 pub mod failure;
+mod look;
 pub mod output;
 pub mod run;
 pub mod tree;

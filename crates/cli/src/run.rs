@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::look::Look;
 use crate::output::{self, Columns, Format, Of, Options, Order};
 use crate::tree::{self, Invocation, Verb};
 use crate::{argument, bulk, connection};
@@ -16,9 +17,10 @@ use crate::{argument, bulk, connection};
 /// Runs the client command that clap found in a command line of [`tree::command`], and returns the exit code: 0 when it
 /// is done, 1 when the server refuses or cannot be reached, 2 when it was typed wrongly.
 pub async fn run(matches: &ArgMatches, console: &mut Console<'_>) -> u8 {
-    let outcome = match Invocation::find(matches) {
-        Some(invocation) => command(matches, invocation, console).await,
-        None => Err(Failure::Usage("there is no such command".to_owned())),
+    let outcome = match (Invocation::find(matches), Look::find(matches)) {
+        (Some(invocation), _) => command(matches, invocation, console).await,
+        (None, Some(look)) => look.run(matches, console).await,
+        (None, None) => Err(Failure::Usage("there is no such command".to_owned())),
     };
     let flushed = console.out.flush().map_err(Failure::from);
     let Err(failure) = outcome.and(flushed) else {

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use model::resource::Resource;
 use model::table;
 
-use crate::{argument, bulk, connection, example, output};
+use crate::{argument, bulk, connection, example, look, output};
 
 /// The argument that says which one to show, update or delete.
 pub(crate) const TARGET: &str = "target";
@@ -131,6 +131,7 @@ pub fn command() -> Command {
         .args(connection::before())
         .subcommands(groups)
         .subcommands(names)
+        .subcommands(look::commands())
         .after_help(overview())
 }
 

@@ -83,6 +83,8 @@ faults! {
     L2RemoteMacNotFound => "L2RemoteMacNotFound", 404, WhenStateChanges;
     /// The path exists, the method does not.
     MethodNotAllowed => "HTTPMethodNotAllowed", 405, Never;
+    /// The switch is away, so it cannot be compared.
+    L2GatewayDeviceAway => "L2GatewayDeviceAway", 409, WhenStateChanges;
     /// The request took too long to arrive.
     RequestTimeout => "HTTPRequestTimeout", 408, Later;
     /// The network still carries a connection to a remote gateway.

@@ -10,6 +10,7 @@
 //! | [`fault`] | every way a request can fail, in one table: Neutron type, HTTP status, retry class |
 //! | [`resource`] | what can be said about a resource and its attributes |
 //! | [`mod@table`] | the resource table: SQL, REST, CLI and OpenAPI are derived from it |
+//! | [`view`] | what can be looked at and is not declared: the same for it |
 //! | [`row`] | one resource as values, in the order of its attributes |
 //! | [`validate`] | bodies and query filters to rows and values |
 //! | [`devices`] | the device list of a gateway |
@@ -34,3 +35,4 @@ pub mod switch;
 pub mod table;
 pub mod validate;
 pub mod value;
+pub mod view;

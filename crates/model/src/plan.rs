@@ -117,6 +117,22 @@ impl Step {
         }
     }
 
+    /// Whether the step only takes something away.
+    pub fn only_removes(&self) -> bool {
+        match self {
+            Self::Unbind { .. }
+            | Self::RemoveMac { .. }
+            | Self::RemoveSurplus(_)
+            | Self::DeleteLogicalSwitch { .. } => true,
+            Self::SetFlood { was, locators, .. } => locators.is_subset(was),
+            Self::CreateLogicalSwitch { .. }
+            | Self::AdoptLogicalSwitch { .. }
+            | Self::RekeyLogicalSwitch { .. }
+            | Self::PutMac { .. }
+            | Self::Bind { .. } => false,
+        }
+    }
+
     /// The logical switch that the step is about.
     pub fn logical_switch(&self) -> &LogicalSwitchName {
         match self {

@@ -145,7 +145,8 @@ impl SwitchState {
     /// How many rows these logical switches take: their own, a MAC's each, one for flooding, and their bindings.
     pub fn rows(&self, which: impl Fn(&LogicalSwitchName) -> bool) -> usize {
         let counted = self.logical_switches.iter().filter(|(name, _)| which(name));
-        let rows = counted.map(|(_, held)| 1 + held.macs.len() + usize::from(!held.flood.is_empty()));
+        let rows =
+            counted.map(|(_, held)| 1 + held.macs.len() + usize::from(!held.flood.is_empty()));
         let bound = self.bindings.values().filter(|name| which(name));
         rows.sum::<usize>() + bound.count()
     }

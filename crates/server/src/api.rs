@@ -19,10 +19,12 @@
 //! | `list` | lists, streamed from the database to the socket |
 //! | `errors` | faults as replies |
 //! | `caller` | who asks |
+//! | `devices` | what the controllers tell of physical switches |
 //! | `discovery` | versions, resources and extensions |
 
 mod body;
 mod caller;
+mod devices;
 mod discovery;
 mod errors;
 mod handlers;
@@ -38,6 +40,7 @@ use model::status::Report;
 use store::Store;
 
 use crate::rules::Rules;
+use crate::status::Board;
 
 pub use self::router::router;
 
@@ -48,6 +51,8 @@ pub struct Api {
     pub store: Store,
     /// What the switches hold of a resource.
     pub report: Arc<dyn Fn(&Row) -> Report + Send + Sync>,
+    /// What the controllers tell.
+    pub board: Arc<Board>,
     /// What is checked within a write.
     pub rules: Rules,
     /// Bounds for request bodies.

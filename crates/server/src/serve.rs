@@ -110,6 +110,7 @@ impl Server {
         let router = router(Api {
             store: store.clone(),
             report: Arc::new(move |row| board.report(row)),
+            board: Arc::clone(&controllers.board),
             rules: Rules {
                 unknown_devices: options.allow_unknown_devices,
             },

@@ -1,6 +1,7 @@
 //! Which attributes a result shows, and what their columns are called.
 
-use model::resource::{Attribute, Resource, Shape, Show};
+use model::resource::{Attribute, Shape, Show};
+use model::view::Shown;
 use openstack::page::Record;
 use serde_json::Value;
 
@@ -19,10 +20,11 @@ pub(crate) struct Columns {
 impl Columns {
     /// The columns that were asked for, otherwise those the table names for this kind of result and format.
     pub(crate) fn choose(
-        resource: &'static Resource,
+        shown: impl Into<Shown>,
         of: Of,
         options: &Options,
     ) -> Result<Self, Failure> {
+        let resource = shown.into();
         let mut attributes: Vec<_> = resource.attributes.iter().filter(|a| a.visible).collect();
         if of == Of::One {
             attributes.sort_by_key(|attribute| attribute.name);
@@ -83,10 +85,8 @@ fn is_usual(attribute: &Attribute, of: Of, format: Format) -> bool {
 }
 
 /// The attribute that a person means: by its name, its column's heading or another name of it, in any case.
-pub(crate) fn named(
-    resource: &'static Resource,
-    name: &str,
-) -> Result<&'static Attribute, Failure> {
+pub(crate) fn named(shown: impl Into<Shown>, name: &str) -> Result<&'static Attribute, Failure> {
+    let resource = shown.into();
     let key = name.trim().to_lowercase().replace(' ', "_");
     let mut visible = resource.attributes.iter().filter(|a| a.visible);
     let named = visible.clone().find(|a| a.name == key || heading(a) == key);
@@ -122,9 +122,10 @@ pub(crate) enum Rank {
 impl Order {
     /// The order that was asked for, if one was.
     pub(crate) fn choose(
-        resource: &'static Resource,
+        shown: impl Into<Shown>,
         options: &Options,
     ) -> Result<Option<Self>, Failure> {
+        let resource = shown.into();
         let names = options.sort.iter();
         let attributes: Vec<_> = names
             .map(|name| named(resource, name))

@@ -8,6 +8,7 @@
 mod bulk;
 mod formats;
 mod help;
+mod looks;
 mod lookup;
 mod service;
 mod specification;

@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use super::errors::{Refused, method_not_allowed, no_such_path};
-use super::{Api, caller, discovery, handlers};
+use super::{Api, caller, devices, discovery, handlers};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
@@ -43,6 +43,7 @@ pub fn router(api: Api) -> Router {
         }
     }
     let routes = routes
+        .merge(devices::routes())
         .fallback(async || no_such_path())
         .method_not_allowed_fallback(async || method_not_allowed())
         .layer(middleware::from_fn(caller::identify))

@@ -281,6 +281,7 @@ async fn answering(store: Store, limits: Limits) -> SocketAddr {
     let router = server::api::router(Api {
         store,
         report: Arc::new(|_| Report::ACTIVE),
+        board: Arc::default(),
         rules: Rules::default(),
         limits,
     });

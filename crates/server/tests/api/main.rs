@@ -11,6 +11,7 @@ mod fixture;
 mod bodies;
 mod bulk;
 mod connections;
+mod devices;
 mod discovery;
 mod lists;
 mod remote;

@@ -1,0 +1,141 @@
+//! Looking at switches: devices, plans, audits.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::service::Service;
+
+fn device(name: &str, status: &str) -> Value {
+    json!({
+        "name": name, "status": status, "status_reason": null, "endpoint": "tcp:192.0.2.7:6640",
+        "connected_since": "2026-11-23T07:00:00Z", "schema_version": "1.7.0",
+        "rows_wanted": 12, "rows_held": 12, "lacking": 0, "extra": 0,
+    })
+}
+
+fn plan(name: &str, endpoint: &str, steps: &[&str], waiting: &[&str]) -> Value {
+    let withheld = (!waiting.is_empty()).then_some("it is another database");
+    json!({"l2_device_plan": {
+        "name": name, "endpoint": endpoint, "steps": steps, "waiting": waiting, "blocked": [],
+        "withheld": withheld,
+    }})
+}
+
+#[tokio::test]
+async fn devices_are_listed_in_columns() {
+    let devices = [device("tor1", "ACTIVE"), device("tor2", "BUILD")];
+    let service =
+        Service::start()
+            .await
+            .on("GET /v2.0/l2-devices", 200, json!({"l2_devices": devices}));
+    let typed = service.types(&["device", "list"]).await;
+    assert_eq!(typed.code, 0, "{}", typed.err);
+    assert_snapshot!(typed.out, @r"
+    +------+--------+--------------------+----------------------+-------------+-----------+---------+-------+
+    | name | status | endpoint           | connected_since      | rows_wanted | rows_held | lacking | extra |
+    +------+--------+--------------------+----------------------+-------------+-----------+---------+-------+
+    | tor1 | ACTIVE | tcp:192.0.2.7:6640 | 2026-11-23T07:00:00Z |          12 |        12 |       0 |     0 |
+    | tor2 | BUILD  | tcp:192.0.2.7:6640 | 2026-11-23T07:00:00Z |          12 |        12 |       0 |     0 |
+    +------+--------+--------------------+----------------------+-------------+-----------+---------+-------+
+    ");
+    let again = service.types(&["l2-device-list"]).await;
+    assert_eq!(again.out, typed.out);
+}
+
+#[tokio::test]
+async fn one_device_is_shown_by_its_name() {
+    let service = Service::start().await.on(
+        "GET /v2.0/l2-devices/tor1",
+        200,
+        json!({"l2_device": device("tor1", "ACTIVE")}),
+    );
+    let typed = service
+        .types(&["device", "show", "tor1", "-f", "value", "-c", "status"])
+        .await;
+    assert_eq!((typed.code, &*typed.out), (0, "ACTIVE\n"), "{}", typed.err);
+}
+
+#[tokio::test]
+async fn an_audit_fails_exactly_when_something_differs() {
+    let service = Service::start()
+        .await
+        .on(
+            "GET /v2.0/l2-devices/tor1/plan",
+            200,
+            plan("tor1", "unix:/a", &[], &[]),
+        )
+        .on(
+            "GET /v2.0/l2-devices/tor2/plan",
+            200,
+            plan(
+                "tor2",
+                "unix:/b",
+                &["+ logical switch a key 1"],
+                &["- logical switch b"],
+            ),
+        );
+    let right = service.types(&["audit", "tor1"]).await;
+    assert_eq!(
+        (right.code, &*right.out),
+        (0, "# tor1 at unix:/a: as it should be\n")
+    );
+    let wrong = service.types(&["audit", "tor2"]).await;
+    assert_eq!(wrong.code, 1);
+    assert_eq!(wrong.err, "not as it should be: tor2\n");
+    assert_snapshot!(wrong.out, @r"
+    # tor2 at unix:/b: 1 to do, 1 waiting, 0 blocked
+    + logical switch a key 1
+    # waiting for `l2gw audit tor2 --accept-removal`: it is another database
+    - logical switch b
+    ");
+    // A plan is only told.
+    let plan = service.types(&["plan", "tor2"]).await;
+    assert_eq!((plan.code, plan.out), (0, wrong.out));
+}
+
+#[tokio::test]
+async fn all_devices_are_audited_and_each_database_once() {
+    let away = json!({"NeutronError": {
+        "type": "L2GatewayDeviceAway", "message": "switch tor3 is away: refused", "detail": "",
+    }});
+    let devices = ["tor1", "tor2", "tor3"].map(|name| device(name, "ACTIVE"));
+    let service = Service::start()
+        .await
+        .on("GET /v2.0/l2-devices/tor3/plan", 409, away)
+        .on(
+            "GET /v2.0/l2-devices/tor1/plan",
+            200,
+            plan("tor1", "unix:/a", &[], &[]),
+        )
+        .on(
+            "GET /v2.0/l2-devices/tor2/plan",
+            200,
+            plan("tor2", "unix:/a", &[], &[]),
+        )
+        .on("GET /v2.0/l2-devices", 200, json!({"l2_devices": devices}));
+    let typed = service.types(&["audit"]).await;
+    assert_eq!(typed.code, 1);
+    assert_eq!(typed.err, "not as it should be: tor3\n");
+    assert_snapshot!(typed.out, @r"
+    # tor1 at unix:/a: as it should be
+    # switch tor3 is away: refused
+    ");
+}
+
+#[tokio::test]
+async fn consent_to_removals_needs_a_name() {
+    let service = Service::start().await.on(
+        "POST /v2.0/l2-devices/tor1/accept-removal",
+        204,
+        json!(null),
+    );
+    let typed = service.types(&["audit", "--accept-removal", "tor1"]).await;
+    assert_eq!(
+        (typed.code, &*typed.out),
+        (0, "Accepted removals on device: tor1\n"),
+        "{}",
+        typed.err
+    );
+    let nameless = service.types(&["audit", "--accept-removal"]).await;
+    assert_eq!(nameless.code, 2);
+}

@@ -1,0 +1,289 @@
+//! Devices: what the controllers tell of physical switches, as [`model::view`] has it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hardware_vtep::Capabilities;
+use model::fault::{Fault, FaultKind};
+use model::plan::Plan;
+use model::status::{Report, Status};
+use model::view::{L2_DEVICE, L2_DEVICE_PLAN, View};
+use serde_json::{Map, Value, json};
+
+use super::Api;
+use super::errors::{JSON, Refused, method_not_allowed};
+use super::router::InPath;
+use crate::account::{Account, Comparison, Told};
+
+/// The paths of devices.
+pub(super) fn routes() -> Router<Api> {
+    let all = format!("/v2.0/{}", L2_DEVICE.path);
+    let head = async || method_not_allowed();
+    Router::new()
+        .route(&all, get(list).head(head))
+        .route(&format!("{all}/{{name}}"), get(show).head(head))
+        .route(&format!("{all}/{{name}}/plan"), get(plan).head(head))
+        .route(
+            &format!("{all}/{{name}}/accept-removal"),
+            post(accept_removal),
+        )
+}
+
+async fn list(State(api): State<Api>) -> Result<Response, Refused> {
+    let devices = look(&api, None).await?;
+    let records = devices
+        .iter()
+        .map(|device| record(&L2_DEVICE, |name| device.value(name)));
+    Ok(answer(L2_DEVICE.collection, records.collect()))
+}
+
+async fn show(State(api): State<Api>, InPath(name): InPath) -> Result<Response, Refused> {
+    let device = find(&api, &name).await?;
+    let record = record(&L2_DEVICE, |name| device.value(name));
+    Ok(answer(L2_DEVICE.member, record))
+}
+
+async fn plan(State(api): State<Api>, InPath(name): InPath) -> Result<Response, Refused> {
+    let device = find(&api, &name).await?;
+    let (told, found) = device.compared()?;
+    let record = record(&L2_DEVICE_PLAN, |name| {
+        let waits = |step: &&model::plan::Step| told.withheld.is_some() && !step.only_adds();
+        let steps = found.plan.steps.iter();
+        match name {
+            "steps" => texts(steps.filter(|step| !waits(step))),
+            "waiting" => texts(steps.filter(waits)),
+            "blocked" => texts(&found.plan.blocked),
+            "withheld" => json!(told.withheld),
+            other => device.value(other),
+        }
+    });
+    Ok(answer(L2_DEVICE_PLAN.member, record))
+}
+
+async fn accept_removal(State(api): State<Api>, InPath(name): InPath) -> Result<Response, Refused> {
+    let device = find(&api, &name).await?;
+    device.compared()?;
+    for seat in &device.seats {
+        seat.account.consent();
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// A physical switch, and what the controllers tell of it.
+struct Device {
+    name: Arc<str>,
+    /// Nearly always one. None where the switch has not connected since the server started; two when two endpoints have
+    /// a switch of the name.
+    seats: Vec<Seat>,
+}
+
+/// What one controller tells.
+struct Seat {
+    account: Arc<Account>,
+    told: Told,
+    found: Option<Arc<Comparison>>,
+}
+
+impl Device {
+    /// What its controller found, if it is there.
+    fn compared(&self) -> Result<(&Told, &Comparison), Fault> {
+        let up = self.seats.iter().find(|s| s.told.connected_since.is_some());
+        let found = up.and_then(|seat| Some((&seat.told, seat.found.as_deref()?)));
+        found.ok_or_else(|| {
+            let reason = self.report().reason.unwrap_or_default();
+            Fault::new(FaultKind::L2GatewayDeviceAway, reason)
+        })
+    }
+
+    fn report(&self) -> Report {
+        let reports = self.seats.iter().map(|seat| seat.report(&self.name));
+        reports.reduce(Report::worse).unwrap_or_else(|| {
+            let reason = format!(
+                "switch {} has not connected since the server started",
+                self.name
+            );
+            Report::because(Status::Down, reason)
+        })
+    }
+
+    fn value(&self, attribute: &str) -> Value {
+        match attribute {
+            "name" => json!(&*self.name),
+            "status" => json!(self.report().status.as_str()),
+            "status_reason" => json!(self.report().reason),
+            other => match self.seats.first() {
+                Some(seat) => seat.value(&self.name, other),
+                None => Value::Null,
+            },
+        }
+    }
+}
+
+impl Seat {
+    fn report(&self, name: &str) -> Report {
+        let told = &self.told;
+        if let Some(reason) = &told.away {
+            return Report::because(Status::Down, format!("switch {name} is away: {reason}"));
+        }
+        let Some(found) = &self.found else {
+            return Report::because(Status::Build, "its database is being read");
+        };
+        let complaint = found
+            .faults
+            .get(name)
+            .map(|fault| format!("it reports {fault}"));
+        let refused = told.refusals.iter().next();
+        let blocked = found
+            .plan
+            .blocked
+            .iter()
+            .find(|b| &*b.port_vlan.port.switch == name);
+        let error = complaint
+            .or_else(|| {
+                told.withheld
+                    .clone()
+                    .map(|why| format!("removals are withheld: {why}"))
+            })
+            .or_else(|| refused.map(|(on, words)| format!("it refused {on}: {words}")))
+            .or_else(|| blocked.map(|b| format!("{} cannot be bound: {}", b.port_vlan, b.reason)));
+        match error {
+            Some(reason) => Report::because(Status::Error, reason),
+            None if found.plan.is_empty() => Report::ACTIVE,
+            None => Report::because(Status::Build, "rows are on their way"),
+        }
+    }
+
+    fn value(&self, name: &str, attribute: &str) -> Value {
+        let told = &self.told;
+        let found = self.found.as_deref();
+        let switch = found.and_then(|found| found.switches.get(name));
+        let time = |at: Option<jiff::Timestamp>| {
+            json!(at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
+        };
+        match attribute {
+            "endpoint" => json!(self.account.endpoint),
+            "connected_since" => time(told.connected_since),
+            "written_at" => time(told.written_at),
+            "schema_version" => json!(told.schema_version),
+            "capabilities" => json!(found.map(|found| capabilities(found.capabilities))),
+            "tunnel_ips" => json!(switch.map(|switch| &switch.tunnel_ips)),
+            "ports" => match switch {
+                Some(switch) => texts(switch.ports.keys()),
+                None => Value::Null,
+            },
+            "rows_wanted" => json!(found.map(|found| found.wanted)),
+            "rows_held" => json!(found.map(|found| found.held)),
+            "lacking" => json!(found.map(|found| found.plan.steps.len() - removals(&found.plan))),
+            "extra" => json!(found.map(|found| removals(&found.plan))),
+            "faults" => json!(found.and_then(|found| found.faults.get(name))),
+            "blocked" => found.map_or(Value::Null, |found| texts(&found.plan.blocked)),
+            "refused" => texts(
+                told.refusals
+                    .iter()
+                    .map(|(on, words)| format!("{on}: {words}")),
+            ),
+            "withheld" => json!(told.withheld),
+            _ => Value::Null,
+        }
+    }
+}
+
+fn removals(plan: &Plan) -> usize {
+    plan.steps.iter().filter(|step| step.only_removes()).count()
+}
+
+fn capabilities(of: Capabilities) -> Vec<&'static str> {
+    let columns = [
+        (of.locator_tunnel_key, "Physical_Locator.tunnel_key"),
+        (
+            of.logical_switch_other_config,
+            "Logical_Switch.other_config",
+        ),
+        (of.replication_mode, "Logical_Switch.replication_mode"),
+        (of.global_other_config, "Global.other_config"),
+        (
+            of.switch_fault_status,
+            "Physical_Switch.switch_fault_status",
+        ),
+        (of.port_fault_status, "Physical_Port.port_fault_status"),
+    ];
+    let there = columns.into_iter().filter(|(there, _)| *there);
+    there.map(|(_, column)| column).collect()
+}
+
+async fn find(api: &Api, name: &str) -> Result<Device, Refused> {
+    let found = look(api, Some(name)).await?.pop();
+    Ok(found.ok_or_else(|| {
+        Fault::new(
+            FaultKind::L2GatewayDeviceNotFound,
+            format!("L2 Gateway Device {name} could not be found."),
+        )
+    })?)
+}
+
+/// The device of this name, or all devices: those that were ever seen.
+async fn look(api: &Api, name: Option<&str>) -> Result<Vec<Device>, Fault> {
+    let seen = api.store.read(|snapshot| snapshot.seen_devices()).await?;
+    let accounts = api.board.accounts();
+    let told: Vec<_> = accounts.iter().map(|account| account.told()).collect();
+    let present = told.iter().flat_map(|told| told.devices.iter().cloned());
+    let names: BTreeSet<Arc<str>> = seen.into_iter().map(Arc::from).chain(present).collect();
+    let names: Vec<_> = names
+        .into_iter()
+        .filter(|known| name.is_none_or(|name| name == &**known))
+        .collect();
+    let work = move || {
+        // Once for each endpoint, however many switches are behind it.
+        let needed = accounts
+            .into_iter()
+            .zip(told)
+            .filter(|(_, told)| names.iter().any(|name| told.devices.contains(name)));
+        let compared: Vec<_> = needed
+            .map(|(account, told)| {
+                let found = account.compare().map(Arc::new);
+                (account, told, found)
+            })
+            .collect();
+        let device = |name: Arc<str>| {
+            let of = compared
+                .iter()
+                .filter(|(_, told, _)| told.devices.contains(&name));
+            let seats = of.map(|(account, told, found)| Seat {
+                account: Arc::clone(account),
+                told: told.clone(),
+                found: found.clone(),
+            });
+            let seats = seats.collect();
+            Device { name, seats }
+        };
+        names.into_iter().map(device).collect()
+    };
+    // Comparing 100,000 rows takes some milliseconds.
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Fault::internal)
+}
+
+fn record(view: &View, value: impl Fn(&str) -> Value) -> Value {
+    let attributes = view.attributes.iter();
+    let values = attributes.map(|attribute| (attribute.name.to_owned(), value(attribute.name)));
+    Value::Object(values.collect::<Map<_, _>>())
+}
+
+fn texts(items: impl IntoIterator<Item = impl ToString>) -> Value {
+    items
+        .into_iter()
+        .map(|item| Value::String(item.to_string()))
+        .collect()
+}
+
+fn answer(key: &str, value: Value) -> Response {
+    let document = json!({ key: value });
+    ([(CONTENT_TYPE, JSON)], document.to_string()).into_response()
+}
