@@ -126,7 +126,7 @@ impl<'m> Look<'m> {
         before: &ArgMatches,
         console: &mut Console<'_>,
     ) -> Result<(), Failure> {
-        let client = connection::client(before, self.matches)?;
+        let client = connection::client(before, self.matches).await?;
         match self.what {
             What::List(view) => self.list(&client, view, console).await,
             What::Show(view) => self.show(&client, view, console).await,
