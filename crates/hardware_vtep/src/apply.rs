@@ -20,17 +20,17 @@ use std::ops::Range;
 use futures_util::StreamExt;
 use model::plan::{Plan, Step};
 use model::switch::Locator;
-use ovsdb::{Outcome, Session, SharedReplica, TransactError};
+use ovsdb::{Lock, Operation, Outcome, Session, SharedReplica, TransactError};
 
 use self::translate::Batch;
 use crate::database::Database;
 use crate::schema::NAME;
 
 /// Operations per transaction. ovsdb-server is fastest at 100 to 200, and answers nobody else during a longer one.
-const BATCH: usize = 150;
+pub(crate) const BATCH: usize = 150;
 
 /// Transactions under way. With more than some thousand rows waiting in its input ovsdb-server is three times slower.
-const WINDOW: usize = 20;
+pub(crate) const WINDOW: usize = 20;
 
 /// Failed transactions to take apart in one run. A switch that refuses everything is not asked 100,000 times.
 const PATIENCE: usize = 200;
@@ -72,9 +72,21 @@ pub async fn apply(
     replica: &SharedReplica<Database>,
     plan: &Plan,
 ) -> Vec<Failure> {
+    apply_fenced(session, replica, plan, None).await
+}
+
+/// As [`apply`], and no transaction happens unless the session owns the lock at that moment: what one controller began,
+/// another one that has taken the lock is not disturbed by.
+pub async fn apply_fenced(
+    session: &Session,
+    replica: &SharedReplica<Database>,
+    plan: &Plan,
+    fence: Option<&Lock>,
+) -> Vec<Failure> {
     let mut run = Run {
         session,
         replica,
+        fence: fence.map(Lock::assertion),
         steps: &plan.steps,
         patience: PATIENCE,
         failures: Vec::new(),
@@ -132,6 +144,8 @@ impl Order {
 struct Run<'a> {
     session: &'a Session,
     replica: &'a SharedReplica<Database>,
+    /// Stands before the operations of each transaction.
+    fence: Option<Operation>,
     steps: &'a [Step],
     /// How many failed transactions may still be taken apart.
     patience: usize,
@@ -150,7 +164,7 @@ impl Run<'_> {
                 let batch = self.translate(steps, next);
                 next = batch.end;
                 self.failures.extend(batch.failures);
-                if !batch.transaction.is_empty() {
+                if !batch.operations.is_empty() {
                     let outcome = self.session.transact(NAME, &batch.transaction);
                     let operations = batch.operations;
                     in_flight.push_back(async move { (operations, outcome.await) });
@@ -176,7 +190,7 @@ impl Run<'_> {
             error,
         }) = failed.pop()
         {
-            let again = matches!(error, TransactError::Failed(_)) && self.patience > 0;
+            let again = is_of_a_step(&error) && self.patience > 0;
             if !again || steps.len() == 1 {
                 let failures = steps.into_iter().map(|step| Failure {
                     step,
@@ -206,7 +220,7 @@ impl Run<'_> {
                     let batch = self.translate(&part, next);
                     next = batch.end;
                     self.failures.extend(batch.failures);
-                    if !batch.transaction.is_empty() {
+                    if !batch.operations.is_empty() {
                         let outcome = self.session.transact(NAME, &batch.transaction).await;
                         failed.extend(rejected(batch.operations, outcome));
                     }
@@ -217,8 +231,21 @@ impl Run<'_> {
 
     /// The next transaction for `steps`, from the one at `from`.
     fn translate(&self, steps: &[usize], from: usize) -> Batch {
-        self.replica
-            .read(|database| Batch::new(database, self.steps, steps, from))
+        self.replica.read(|database| {
+            let mut batch = Batch::default();
+            batch.transaction.extend(self.fence.clone());
+            batch.fill(database, self.steps, steps, from);
+            batch
+        })
+    }
+}
+
+/// Whether a transaction failed for the sake of some step of it, and the others may do without.
+fn is_of_a_step(error: &TransactError) -> bool {
+    match error {
+        // RFC 7047 section 5.2.9: the assertion failed, and will for all.
+        TransactError::Failed(failure) => failure.error.error != "not owner",
+        _ => false,
     }
 }
 

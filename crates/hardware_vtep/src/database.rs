@@ -19,11 +19,12 @@ use model::value::{MacAddress, VlanId};
 use ovsdb::{Change, DatabaseSchema, MonitoredTable, Replica, RowError};
 use uuid::Uuid;
 
+use crate::macs::{Rows, UcastMacs};
 use crate::rows::{
     GlobalRow, LocatorRow, LocatorSetRow, LogicalSwitchRow, ManagerRow, McastMacRow,
-    PhysicalPortRow, PhysicalSwitchRow, Table, Transition, UcastMacRow, change,
+    PhysicalPortRow, PhysicalSwitchRow, Table, Transition, TunnelRow, change,
 };
-use crate::schema::{Capabilities, MONITORED, table};
+use crate::schema::{Capabilities, MONITORED, SOURCE_NODE, table};
 
 /// The replica of one hardware_vtep database.
 #[derive(Debug)]
@@ -34,12 +35,15 @@ pub struct Database {
     pub(crate) switches: Table<PhysicalSwitchRow>,
     pub(crate) ports: Table<PhysicalPortRow>,
     logical_switches: Table<LogicalSwitchRow>,
-    ucast_macs: Table<UcastMacRow>,
+    pub(crate) tunnels: Table<TunnelRow>,
+    remote_macs: UcastMacs,
+    pub(crate) local_macs: UcastMacs,
     mcast_macs: Table<McastMacRow>,
     locators: Table<LocatorRow>,
     locator_sets: Table<LocatorSetRow>,
     index: Index,
     touched: Touched,
+    news: bool,
     state: SwitchState,
 }
 
@@ -48,52 +52,8 @@ pub struct Database {
 struct Index {
     logical_switches: HashMap<LogicalSwitchName, Uuid>,
     locators: HashMap<Locator, Uuid>,
-    /// By logical switch.
-    macs: HashMap<Uuid, BTreeMap<MacAddress, Rows>>,
     /// The `unknown-dst` rows by logical switch.
     floods: HashMap<Uuid, Rows>,
-}
-
-/// The rows that compete for one key, in uuid order; nearly always one.
-#[derive(Debug)]
-enum Rows {
-    One(Uuid),
-    Many(Vec<Uuid>),
-}
-
-impl Rows {
-    fn as_slice(&self) -> &[Uuid] {
-        match self {
-            Self::One(uuid) => std::slice::from_ref(uuid),
-            Self::Many(uuids) => uuids,
-        }
-    }
-
-    fn insert(&mut self, uuid: Uuid) {
-        let mut uuids = self.as_slice().to_vec();
-        if let Err(place) = uuids.binary_search(&uuid) {
-            uuids.insert(place, uuid);
-            *self = Self::Many(uuids);
-        }
-    }
-
-    /// Returns whether none is left.
-    fn remove(&mut self, uuid: Uuid) -> bool {
-        match self {
-            Self::One(only) => *only == uuid,
-            Self::Many(uuids) => {
-                uuids.retain(|other| *other != uuid);
-                match uuids.as_slice() {
-                    [] => true,
-                    [only] => {
-                        *self = Self::One(*only);
-                        false
-                    }
-                    _ => false,
-                }
-            }
-        }
-    }
 }
 
 /// What the updates since the last settling touched. Naming something twice, or what is gone, is harmless.
@@ -124,19 +84,25 @@ impl Replica for Database {
             switches: Table::new(),
             ports: Table::new(),
             logical_switches: Table::new(),
-            ucast_macs: Table::new(),
+            tunnels: Table::new(),
+            remote_macs: UcastMacs::default(),
+            local_macs: UcastMacs::default(),
             mcast_macs: Table::new(),
             locators: Table::new(),
             locator_sets: Table::new(),
             index: Index::default(),
             touched: Touched::default(),
+            news: false,
             state: SwitchState::default(),
         }
     }
 
     fn apply(&mut self, table: &str, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
+        self.news |= table != table::UCAST_MACS_LOCAL;
         match table {
-            table::UCAST_MACS_REMOTE => self.change_ucast_mac(uuid, update),
+            table::UCAST_MACS_LOCAL => self.local_macs.change(uuid, update).map(drop),
+            table::UCAST_MACS_REMOTE => self.change_remote_mac(uuid, update),
+            table::TUNNEL => change(&mut self.tunnels, uuid, update).map(drop),
             table::MCAST_MACS_REMOTE => self.change_mcast_mac(uuid, update),
             table::PHYSICAL_LOCATOR => self.change_locator(uuid, update),
             // Sets never change, and a row that refers to another one is touched itself.
@@ -156,20 +122,18 @@ impl Replica for Database {
         }
     }
 
+    /// What a switch learns concerns nobody who waits for changes, and it may learn 10,000 MACs in a second.
+    fn is_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
     fn settle(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         if touched.everything {
             self.state = SwitchState::default();
             touched.logical_switches = self.logical_switches.keys().copied().collect();
             touched.floods = self.index.floods.keys().copied().collect();
-            touched.macs = self
-                .index
-                .macs
-                .iter()
-                .flat_map(|(logical_switch, macs)| {
-                    macs.keys().map(move |mac| (*logical_switch, *mac))
-                })
-                .collect();
+            touched.macs = self.remote_macs.keys().collect();
             touched.ports = true;
         }
         for name in touched.freed_names {
@@ -196,31 +160,8 @@ impl Replica for Database {
 
 /// Taking changes into the tables.
 impl Database {
-    fn change_ucast_mac(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
-        let Transition { before, after } = change(&mut self.ucast_macs, uuid, update)?;
-        let key = |row: UcastMacRow| row.mac.map(|mac| (row.logical_switch, mac));
-        let (before, after) = (before.and_then(key), after.and_then(key));
-        if before != after {
-            if let Some((logical_switch, mac)) = before
-                && let Some(macs) = self.index.macs.get_mut(&logical_switch)
-            {
-                if macs.get_mut(&mac).is_some_and(|rows| rows.remove(uuid)) {
-                    macs.remove(&mac);
-                }
-                if macs.is_empty() {
-                    self.index.macs.remove(&logical_switch);
-                }
-            }
-            if let Some((logical_switch, mac)) = after {
-                let macs = self.index.macs.entry(logical_switch).or_default();
-                macs.entry(mac)
-                    .and_modify(|rows| rows.insert(uuid))
-                    .or_insert(Rows::One(uuid));
-            }
-        }
-        if after.is_none() && before.is_none() {
-            tracing::debug!(%uuid, "ignored a row of Ucast_Macs_Remote whose MAC is no MAC address");
-        }
+    fn change_remote_mac(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
+        let Transition { before, after } = self.remote_macs.change(uuid, update)?;
         self.touched.macs.extend(before);
         self.touched
             .macs
@@ -384,8 +325,8 @@ impl Database {
     }
 
     fn remote_mac(&self, uuid: Uuid) -> Option<RemoteMac> {
-        let row = self.ucast_macs.get(&uuid)?;
-        let locator = self.locators.get(&row.locator)?.locator()?;
+        let row = self.remote_macs.get(uuid)?;
+        let locator = self.locator(row.locator)?;
         Some(RemoteMac {
             locator,
             ip: row.ip,
@@ -398,7 +339,7 @@ impl Database {
             .and_then(|row| self.locator_sets.get(&row.locator_set))
             .into_iter()
             .flat_map(|set| &set.locators.0)
-            .filter_map(|uuid| self.locators.get(uuid)?.locator())
+            .filter_map(|uuid| self.locator(*uuid))
             .collect()
     }
 }
@@ -495,6 +436,24 @@ impl Database {
         self.index.logical_switches.get(name).copied()
     }
 
+    pub(crate) fn logical_switch_name(&self, row: Uuid) -> Option<&LogicalSwitchName> {
+        self.logical_switches.get(&row).map(|row| &row.name)
+    }
+
+    /// Our logical switches that do not flood to every destination themselves.
+    pub(crate) fn not_flooding_to_all(&self) -> impl Iterator<Item = Uuid> {
+        let rows = self.logical_switches.iter();
+        rows.filter(|(_, row)| {
+            row.is_marked(self.capabilities) && row.replication_mode.as_deref() != Some(SOURCE_NODE)
+        })
+        .map(|(uuid, _)| *uuid)
+    }
+
+    /// The tunnel end that a row describes.
+    pub(crate) fn locator(&self, row: Uuid) -> Option<Locator> {
+        self.locators.get(&row)?.locator()
+    }
+
     pub(crate) fn locator_row(&self, locator: Locator) -> Option<Uuid> {
         self.index.locators.get(&locator).copied()
     }
@@ -511,11 +470,7 @@ impl Database {
 
     /// All rows for a MAC of a logical switch.
     pub(crate) fn mac_rows(&self, logical_switch: Uuid, mac: MacAddress) -> &[Uuid] {
-        self.index
-            .macs
-            .get(&logical_switch)
-            .and_then(|macs| macs.get(&mac))
-            .map_or(&[], Rows::as_slice)
+        self.remote_macs.rows_of(logical_switch, mac)
     }
 
     /// The one of them that is the state.

@@ -6,6 +6,10 @@
 //! | [`database`] | the replica: a switch as [`model::switch::SwitchState`], kept current with every update |
 //! | [`mod@apply`] | the controller's half: carries out a [`model::plan::Plan`] |
 //! | [`mod@stamp`] | the controller's note on the switch, of which database it served last |
+//! | [`fit`] | what a switch's schema cannot do, found before anything is written |
+//! | [`replication`] | that our logical switches flood to every destination |
+//! | [`tunnels`] | what a switch says of its tunnels, and whether it checks them |
+//! | [`local_macs`] | the MACs that a switch has learnt: reading them, and publishing them |
 //! | [`mod@publish`] | the switch's half: puts up what the switch is, its ports and its faults |
 //!
 //! The server stores anything of the right type: MAC addresses that are none, keys of 40 bits, two rows for one MAC.
@@ -14,13 +18,21 @@
 
 pub mod apply;
 pub mod database;
+pub mod fit;
+pub mod local_macs;
+mod macs;
 pub mod publish;
+pub mod replication;
 mod rows;
 pub mod schema;
 pub mod stamp;
+pub mod tunnels;
 
-pub use apply::{Failure, StepError, apply};
+pub use apply::{Failure, StepError, apply, apply_fenced};
 pub use database::{Database, PhysicalSwitch};
+pub use local_macs::{LearntMacs, LocalMac, publish_local_macs};
 pub use publish::{Publication, PublishedPort, publish};
+pub use replication::repair_replication;
 pub use schema::{Capabilities, NAME};
 pub use stamp::stamp;
+pub use tunnels::{Tunnel, set_bfd};

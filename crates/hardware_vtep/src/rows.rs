@@ -122,6 +122,7 @@ pub(crate) struct PhysicalSwitchRow {
     pub(crate) description: String,
     pub(crate) ports: Set<Uuid>,
     pub(crate) tunnel_ips: Set<String>,
+    pub(crate) tunnels: Set<Uuid>,
     pub(crate) faults: Set<String>,
 }
 
@@ -134,6 +135,8 @@ pub(crate) struct PhysicalSwitchColumns {
     #[serde(default)]
     tunnel_ips: Set<String>,
     #[serde(default)]
+    tunnels: Set<Uuid>,
+    #[serde(default)]
     switch_fault_status: Set<String>,
 }
 
@@ -145,6 +148,7 @@ impl TableRow for PhysicalSwitchRow {
         put(&mut self.description, columns.description);
         self.ports.apply(columns.ports);
         self.tunnel_ips.apply(columns.tunnel_ips);
+        self.tunnels.apply(columns.tunnels);
         self.faults.apply(columns.switch_fault_status);
     }
 }
@@ -187,6 +191,7 @@ pub(crate) struct LogicalSwitchRow {
     pub(crate) description: String,
     pub(crate) tunnel_key: Option<i64>,
     pub(crate) other_config: Map<String, String>,
+    pub(crate) replication_mode: Option<String>,
 }
 
 impl Default for LogicalSwitchRow {
@@ -196,6 +201,7 @@ impl Default for LogicalSwitchRow {
             description: String::new(),
             tunnel_key: None,
             other_config: Map::default(),
+            replication_mode: None,
         }
     }
 }
@@ -207,6 +213,7 @@ pub(crate) struct LogicalSwitchColumns {
     tunnel_key: Option<Optional<i64>>,
     #[serde(default)]
     other_config: Map<String, String>,
+    replication_mode: Option<Optional<String>>,
 }
 
 impl TableRow for LogicalSwitchRow {
@@ -217,6 +224,10 @@ impl TableRow for LogicalSwitchRow {
         put(&mut self.description, columns.description);
         put(&mut self.tunnel_key, columns.tunnel_key.map(|key| key.0));
         self.other_config.apply(columns.other_config);
+        put(
+            &mut self.replication_mode,
+            columns.replication_mode.map(|mode| mode.0),
+        );
     }
 }
 
@@ -235,7 +246,7 @@ impl LogicalSwitchRow {
     }
 }
 
-/// `Ucast_Macs_Remote`. There can be 100,000 of them: 57 bytes each.
+/// `Ucast_Macs_Remote` or `Ucast_Macs_Local`. There can be 100,000 of them: 57 bytes each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct UcastMacRow {
     /// `None` where the text is no MAC address.
@@ -359,6 +370,41 @@ impl TableRow for LocatorSetRow {
 
     fn patch(&mut self, columns: LocatorSetColumns) {
         self.locators.apply(columns.locators);
+    }
+}
+
+/// `Tunnel`
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TunnelRow {
+    pub(crate) local: Uuid,
+    pub(crate) remote: Uuid,
+    pub(crate) bfd_params: Map<String, String>,
+    pub(crate) bfd_config_local: Map<String, String>,
+    pub(crate) bfd_config_remote: Map<String, String>,
+    pub(crate) bfd_status: Map<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct TunnelColumns {
+    local: Option<Reference>,
+    remote: Option<Reference>,
+    bfd_params: Map<String, String>,
+    bfd_config_local: Map<String, String>,
+    bfd_config_remote: Map<String, String>,
+    bfd_status: Map<String, String>,
+}
+
+impl TableRow for TunnelRow {
+    type Columns = TunnelColumns;
+
+    fn patch(&mut self, columns: TunnelColumns) {
+        put(&mut self.local, columns.local.map(|row| row.0));
+        put(&mut self.remote, columns.remote.map(|row| row.0));
+        self.bfd_params.apply(columns.bfd_params);
+        self.bfd_config_local.apply(columns.bfd_config_local);
+        self.bfd_config_remote.apply(columns.bfd_config_remote);
+        self.bfd_status.apply(columns.bfd_status);
     }
 }
 

@@ -11,6 +11,10 @@ pub(crate) const UNKNOWN_DST: &str = "unknown-dst";
 /// The only value of `Physical_Locator.encapsulation_type`.
 pub(crate) const VXLAN: &str = "vxlan_over_ipv4";
 
+/// `Logical_Switch.replication_mode`: flood to every destination. Without it a switch floods to one and trusts that to
+/// pass the frame on.
+pub(crate) const SOURCE_NODE: &str = "source_node";
+
 /// The key in `Logical_Switch.other_config` that marks a logical switch as ours, whatever its value; and the key of our
 /// stamp in `Global.other_config`.
 pub(crate) const MARK: &str = "l2gw";
@@ -30,12 +34,13 @@ pub(crate) mod table {
     pub(crate) const MCAST_MACS_REMOTE: &str = "Mcast_Macs_Remote";
     pub(crate) const UCAST_MACS_LOCAL: &str = "Ucast_Macs_Local";
     pub(crate) const MCAST_MACS_LOCAL: &str = "Mcast_Macs_Local";
+    pub(crate) const TUNNEL: &str = "Tunnel";
     pub(crate) const PHYSICAL_LOCATOR: &str = "Physical_Locator";
     pub(crate) const PHYSICAL_LOCATOR_SET: &str = "Physical_Locator_Set";
 }
 
 /// What is monitored. Neither `Logical_Binding_Stats` nor `Physical_Port.vlan_stats`: switches rewrite them every second.
-/// Nor the tables of local MACs, which can be as long as those of remote ones: nothing here depends on them.
+/// Nor `Mcast_Macs_Local`: where a switch wants to be flooded is its `tunnel_ips`.
 pub(crate) const MONITORED: &[MonitoredTable] = &[
     MonitoredTable {
         table: table::GLOBAL,
@@ -52,6 +57,7 @@ pub(crate) const MONITORED: &[MonitoredTable] = &[
             "description",
             "ports",
             "tunnel_ips",
+            "tunnels",
             "switch_fault_status",
         ],
     },
@@ -61,11 +67,32 @@ pub(crate) const MONITORED: &[MonitoredTable] = &[
     },
     MonitoredTable {
         table: table::LOGICAL_SWITCH,
-        columns: &["name", "description", "tunnel_key", "other_config"],
+        columns: &[
+            "name",
+            "description",
+            "tunnel_key",
+            "other_config",
+            "replication_mode",
+        ],
     },
     MonitoredTable {
         table: table::UCAST_MACS_REMOTE,
         columns: &["MAC", "logical_switch", "locator", "ipaddr"],
+    },
+    MonitoredTable {
+        table: table::UCAST_MACS_LOCAL,
+        columns: &["MAC", "logical_switch", "locator", "ipaddr"],
+    },
+    MonitoredTable {
+        table: table::TUNNEL,
+        columns: &[
+            "local",
+            "remote",
+            "bfd_params",
+            "bfd_config_local",
+            "bfd_config_remote",
+            "bfd_status",
+        ],
     },
     MonitoredTable {
         table: table::MCAST_MACS_REMOTE,

@@ -48,7 +48,7 @@ pub use operation::{Condition, Mutation, Operation, Transaction};
 pub use outcome::{OperationFailure, OperationResult, Outcome, TransactError};
 pub use replica::{Change, MonitoredTable, Replica, RowError, SharedReplica};
 pub use schema::DatabaseSchema;
-pub use session::{Disconnected, RequestError, Session, SessionOptions};
+pub use session::{Disconnected, Lock, RequestError, Session, SessionOptions};
 pub use target::Target;
 pub use tls::{PeerCertificate, Tls, TlsError, TlsFiles};
 pub use transport::ConnectError;

@@ -73,6 +73,11 @@ pub trait Replica: Sized + Send + Sync + 'static {
 
     /// Called when all changes of one update, that is of whole transactions, have been applied.
     fn settle(&mut self) {}
+
+    /// Asked after [`Self::settle`]: whether what changed since it was asked last is worth waking those who watch.
+    fn is_news(&mut self) -> bool {
+        true
+    }
 }
 
 /// Where a replica is kept, and where its readers wait.
@@ -165,9 +170,12 @@ impl<R: Replica> Sink for ReplicaSink<R> {
         if let Some(replica) = contents.as_mut() {
             apply(replica, updates, notation)?;
             replica.settle();
+            let news = replica.is_news();
+            drop(contents);
+            if news {
+                self.shared.wake();
+            }
         }
-        drop(contents);
-        self.shared.wake();
         Ok(())
     }
 }

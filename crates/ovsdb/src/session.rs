@@ -11,6 +11,7 @@
 //! with a dump. The decoder takes messages strictly in the order of their arrival.
 
 mod dispatch;
+mod lock;
 mod tasks;
 
 use std::future::Future;
@@ -36,6 +37,7 @@ use crate::target::Target;
 use crate::tls::Tls;
 use crate::transport::{self, ConnectError};
 
+pub use self::lock::Lock;
 pub use crate::message::RpcError;
 
 /// How a session treats its peer.

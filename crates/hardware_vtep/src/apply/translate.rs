@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{BATCH, Failure, Operations, StepError};
 use crate::database::Database;
-use crate::schema::{DESCRIPTION_MARK, MARK, UNKNOWN_DST, VXLAN, table};
+use crate::schema::{DESCRIPTION_MARK, MARK, SOURCE_NODE, UNKNOWN_DST, VXLAN, table};
 
 /// Some steps as one transaction.
 #[derive(Default)]
@@ -29,40 +29,37 @@ pub(super) struct Batch {
 
 impl Batch {
     /// Translates the steps that `order` names, from its element `from`, until the transaction is long enough.
-    pub(super) fn new(
+    pub(super) fn fill(
+        &mut self,
         database: Option<&Database>,
         steps: &[Step],
         order: &[usize],
         from: usize,
-    ) -> Self {
-        let mut batch = Self {
-            end: from,
-            ..Self::default()
-        };
+    ) {
+        self.end = from;
         for index in order.get(from..).unwrap_or_default() {
-            let begin = batch.transaction.len();
+            let begin = self.transaction.len();
             if begin >= BATCH {
                 break;
             }
-            batch.end += 1;
+            self.end += 1;
             let translated = match (database, steps.get(*index)) {
-                (Some(database), Some(step)) => batch.step(database, step),
+                (Some(database), Some(step)) => self.step(database, step),
                 _ => Err(StepError::Missing("database that was read".to_owned())),
             };
             match translated {
                 Ok(()) => {
-                    let end = batch.transaction.len();
+                    let end = self.transaction.len();
                     if end > begin {
-                        batch.operations.push((*index, begin..end));
+                        self.operations.push((*index, begin..end));
                     }
                 }
-                Err(error) => batch.failures.push(Failure {
+                Err(error) => self.failures.push(Failure {
                     step: *index,
                     error,
                 }),
             }
         }
-        batch
     }
 
     /// Adds the operations of one step; none if it fails, none if there is nothing to do any more.
@@ -273,10 +270,6 @@ impl Batch {
         self.push(Operation::delete(table::LOGICAL_SWITCH, uuid));
     }
 }
-
-/// `Logical_Switch.replication_mode`: flood to every destination. Without it a switch floods to one and trusts that to
-/// pass the frame on.
-const SOURCE_NODE: &str = "source_node";
 
 fn mark() -> Datum {
     Datum::map([(MARK, "owned")])

@@ -72,6 +72,21 @@ impl Switch {
         outcome.rows(0).unwrap()
     }
 
+    /// The row of this name.
+    pub(crate) async fn row_of(&self, table: &'static str, name: &str) -> uuid::Uuid {
+        #[derive(serde::Deserialize)]
+        struct Identity {
+            #[serde(rename = "_uuid")]
+            uuid: ovsdb::column::Reference,
+        }
+        let named = [ovsdb::Condition::new("name", "==", name.to_owned())];
+        let outcome = self
+            .transact([Operation::select(table, named, ["_uuid"])])
+            .await;
+        let rows: Vec<Identity> = outcome.rows(0).unwrap();
+        rows.first().unwrap().uuid.0
+    }
+
     pub(crate) async fn count(&self, table: &'static str) -> usize {
         self.select::<serde_json::Value>(table, ["_uuid"])
             .await

@@ -6,6 +6,9 @@
 )]
 
 mod apply;
+mod bad_days;
 mod fixture;
+mod learnt;
+mod proxy;
 mod publish;
 mod vtep_ctl;

@@ -52,6 +52,11 @@ pub(super) enum Waiter {
         sink: Arc<dyn Sink>,
         done: oneshot::Sender<Result<(), RpcError>>,
     },
+    /// A lock: whether it is owned must be known before a later message says that it was stolen.
+    Lock {
+        name: String,
+        done: oneshot::Sender<Result<watch::Receiver<bool>, RpcError>>,
+    },
 }
 
 /// What the tasks of a session and its callers share.
@@ -70,6 +75,8 @@ struct State {
     waiters: HashMap<u64, Waiter>,
     /// By monitor id, which is the id of the request that started it.
     monitors: HashMap<u64, Arc<dyn Sink>>,
+    /// Whether each lock that was asked for is owned.
+    locks: HashMap<String, watch::Sender<bool>>,
 }
 
 impl std::fmt::Debug for State {
@@ -104,6 +111,22 @@ impl Shared {
     pub(super) fn set_silence(&self, silent: bool) {
         self.silence
             .send_if_modified(|before| std::mem::replace(before, silent) != silent);
+    }
+
+    /// A lock that was asked for and not given back.
+    pub(super) fn lock_asked_for(&self, name: &str) -> Option<watch::Receiver<bool>> {
+        self.state().locks.get(name).map(watch::Sender::subscribe)
+    }
+
+    pub(super) fn forget_lock(&self, name: &str) {
+        self.state().locks.remove(name);
+    }
+
+    /// Notes who owns a lock. The server says "locked" to an owner again when one that only waits goes away.
+    fn note_lock(&self, name: &str, owned: bool) {
+        if let Some(lock) = self.state().locks.get(name) {
+            lock.send_if_modified(|before| std::mem::replace(before, owned) != owned);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,6 +172,9 @@ impl Shared {
         state.over = true;
         let waiters = std::mem::take(&mut state.waiters);
         state.monitors.clear();
+        for (_, lock) in state.locks.drain() {
+            lock.send_replace(false);
+        }
         drop(state);
         drop(waiters);
     }
@@ -184,6 +210,25 @@ impl Shared {
                 };
                 let _ = done.send(outcome);
             }
+            Some(Waiter::Lock { name, done }) => {
+                #[derive(serde::Deserialize)]
+                struct Locked {
+                    locked: bool,
+                }
+                let outcome = match message.into_result() {
+                    Ok(result) => {
+                        let Locked { locked } =
+                            serde_json::from_str(result.get()).map_err(malformed)?;
+                        let mut state = self.state();
+                        let lock = state.locks.entry(name);
+                        let lock = lock.or_insert_with(|| watch::Sender::new(false));
+                        lock.send_replace(locked);
+                        Ok(lock.subscribe())
+                    }
+                    Err(error) => Err(error),
+                };
+                let _ = done.send(outcome);
+            }
             None => tracing::debug!(id, "ignored a reply that nobody waits for"),
         }
         Ok(())
@@ -201,6 +246,11 @@ impl Shared {
         params: Option<&RawValue>,
     ) -> Result<(), Disconnected> {
         let params = params.map_or("null", RawValue::get);
+        if let "locked" | "stolen" = method {
+            let (name,): (String,) = serde_json::from_str(params).map_err(malformed)?;
+            self.note_lock(&name, method == "locked");
+            return Ok(());
+        }
         let (id, updates, notation) = match method {
             "update3" => serde_json::from_str::<(u64, IgnoredAny, &RawValue)>(params)
                 .map(|(id, _, updates)| (id, updates, Notation::Differences)),
