@@ -31,7 +31,7 @@ use crate::kernel::desired::{Desired, NodeConfig, Refusal, desired};
 use crate::kernel::{Kernel, Report, sysctl};
 use crate::lock::Lock;
 use crate::options::{BORDER, SwitchOptions};
-use crate::ovsdb_server::{Origin, OvsdbServer, check_programs};
+use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
 
 /// How often everything is looked at, whether the kernel told of changes or not.
 const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(300);
@@ -58,7 +58,9 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     }
     let config = options.node_config(sysctl::has_ipv6())?;
     let _lock = Lock::take(&options.state_dir)?;
-    check_programs()?;
+    if let Some(missing) = missing_programs().next() {
+        return Err(missing.into());
+    }
     let mut kernel = Kernel::open(config.clone()).map_err(Error::Kernel)?;
     check_interfaces(&config, &mut kernel)?;
     warn_of_foreign_addresses(&config);

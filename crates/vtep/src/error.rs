@@ -23,13 +23,14 @@ pub enum Error {
         interface: String,
     },
     /// A program is missing.
-    #[error("{program} is missing; on Debian: apt-get install {package}")]
-    Missing {
-        /// The program or file.
-        program: &'static str,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// `l2gw vtep check` found something, and printed it.
+    #[error("not ready to be a switch: {0} unmet")]
+    Unmet(usize),
+    /// The answer can't be printed.
+    #[error("standard output: {0}")]
+    Output(#[source] io::Error),
     /// The state directory can't be used.
     #[error("state directory {}: {source}", path.display())]
     StateDir {
@@ -67,4 +68,14 @@ pub enum Error {
     /// The runtime failed us.
     #[error("{0}")]
     Runtime(#[source] io::Error),
+}
+
+/// A program or file we need is not there.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("{program} is missing; on Debian: apt-get install {package}")]
+pub struct Missing {
+    /// The program or file.
+    pub program: &'static str,
+    /// The Debian package that has it.
+    pub package: &'static str,
 }

@@ -6,8 +6,10 @@
 //! | `daemon` | the loop: database and kernel are made to match |
 //! | `ovsdb_server` | the database's server |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
+//! | `check` | what the host lacks |
 //! | `down` | takes everything back |
 
+mod check;
 mod daemon;
 mod down;
 mod error;
@@ -28,6 +30,10 @@ pub async fn run(options: Options) -> Result<(), Error> {
     match (options.command, options.switch) {
         (Some(options::Command::Down { state_dir }), _) => {
             let work = tokio::task::spawn_blocking(move || down::down(&state_dir));
+            work.await.map_err(|error| Error::Runtime(error.into()))?
+        }
+        (Some(options::Command::Check(options)), _) => {
+            let work = tokio::task::spawn_blocking(move || check::check(&options));
             work.await.map_err(|error| Error::Runtime(error.into()))?
         }
         (None, Some(switch)) => daemon::serve(switch).await,

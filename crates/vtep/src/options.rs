@@ -35,6 +35,11 @@ pub struct Options {
 /// What else can be done.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
+    /// Name what this host lacks to be a switch, a line each
+    ///
+    /// Ends with 0 if nothing is missing and with 1 otherwise. Nothing on the host is changed: what the kernel can do is
+    /// tried in a network namespace of its own.
+    Check(CheckOptions),
     /// Remove everything this switch made in the kernel and stop its ovsdb-server
     ///
     /// Forwarding ends. The database stays: started again, the switch is as before.
@@ -43,6 +48,23 @@ pub enum Command {
         #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
         state_dir: PathBuf,
     },
+}
+
+/// The switch this host is to become, as far as it is known yet.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckOptions {
+    /// This host's address towards the cloud's own hosts
+    #[arg(long, value_name = "IP", value_parser = tunnel_endpoint)]
+    pub tunnel_ip: Option<Ipv4Addr>,
+    /// This host's address towards remote gateways
+    #[arg(long, value_name = "IP", value_parser = tunnel_endpoint)]
+    pub wan_ip: Option<Ipv4Addr>,
+    /// Physical port: its name, and the interface it is. May be given several times
+    #[arg(long = "port", value_name = "NAME=INTERFACE")]
+    pub ports: Vec<PortOption>,
+    /// Largest MTU of any tenant network
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65485))]
+    pub mtu: u32,
 }
 
 /// Database, sockets and log.
@@ -202,6 +224,18 @@ mod tests {
             matches!(options.command, Some(Command::Down { state_dir }) if state_dir.ends_with("x"))
         );
         assert!(options.switch.is_none());
+    }
+
+    #[test]
+    fn a_check_takes_what_is_known_yet() {
+        let Some(Command::Check(check)) = parse("check --wan-ip 192.0.2.1 --mtu 1450")
+            .unwrap()
+            .command
+        else {
+            panic!("another command");
+        };
+        assert_eq!((check.tunnel_ip, check.mtu), (None, 1450));
+        assert!(check.wan_ip.is_some() && check.ports.is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use ovsdb::Target;
 
-use crate::error::Error;
+use crate::error::{Error, Missing};
 
 /// Where Debian's openvswitch-vtep puts the schema.
 const SCHEMA: &str = "/usr/share/openvswitch/vtep.ovsschema";
@@ -98,11 +98,8 @@ impl OvsdbServer {
         if self.database().exists() {
             return Ok(Origin::Kept);
         }
-        if !Path::new(SCHEMA).exists() {
-            return Err(Error::Missing {
-                program: SCHEMA,
-                package: VTEP,
-            });
+        if let Some(missing) = missing_schema() {
+            return Err(missing.into());
         }
         let output = Command::new("ovsdb-tool")
             .arg("create")
@@ -219,23 +216,31 @@ impl OvsdbServer {
     }
 }
 
-/// Checks that the programs we start are there.
-pub(crate) fn check_programs() -> Result<(), Error> {
-    for (program, package) in [
+/// The programs we start that are not there.
+pub(crate) fn missing_programs() -> impl Iterator<Item = Missing> {
+    let programs = [
         ("ovsdb-server", COMMON),
         ("ovsdb-tool", COMMON),
         ("ovs-appctl", COMMON),
         ("nft", "nftables"),
-    ] {
+    ];
+    programs.into_iter().filter_map(|(program, package)| {
         let found = Command::new(program)
             .arg("--version")
             .stdin(Stdio::null())
             .output();
-        if found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-            return Err(Error::Missing { program, package });
-        }
-    }
-    Ok(())
+        found
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+            .then_some(Missing { program, package })
+    })
+}
+
+/// The schema a new database is made from, if it is not there.
+pub(crate) fn missing_schema() -> Option<Missing> {
+    (!Path::new(SCHEMA).exists()).then_some(Missing {
+        program: SCHEMA,
+        package: VTEP,
+    })
 }
 
 fn succeed(program: &str, output: io::Result<Output>) -> Result<Output, Error> {

@@ -47,6 +47,8 @@ use self::observe::Indexes;
 use self::plan::{Plan, plan};
 use self::state::{KernelState, Pinned};
 
+pub use self::observe::interface_mtu;
+
 /// From this many bridges on, looking at all of them is cheaper than at each.
 const LOOK_AT_ALL: usize = 16;
 

@@ -115,6 +115,24 @@ pub(crate) fn index(netlink: &mut Netlink, name: InterfaceName) -> io::Result<Op
     }
 }
 
+/// The longest IP packet an interface of the calling thread's network namespace passes, in bytes; nothing if there is no
+/// such interface.
+///
+/// # Errors
+/// The kernel can't be talked to.
+pub fn interface_mtu(name: InterfaceName) -> io::Result<Option<u32>> {
+    let mut mtu = None;
+    let answer = Netlink::open()?.get(message::get_link(name), |payload| {
+        let seen = LinkMessage::parse(payload).ok().and_then(Seen::new);
+        mtu = seen.map(|link| link.mtu);
+    })?;
+    match answer {
+        Ok(()) => Ok(mtu),
+        Err(error) if error.errno == nix::errno::Errno::ENODEV => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// One link of a dump, taken apart.
 struct Seen {
     index: u32,

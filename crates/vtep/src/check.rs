@@ -1,0 +1,291 @@
+//! `l2gw vtep check`: what this host lacks to be a switch.
+//!
+//! The kernel is asked by trying: the devices, entries and packet filter of a small network are made, by the code that
+//! makes the real ones, in a network namespace that ends with the check. That also covers settings the switch changes in
+//! its own namespace, as `net.bridge.bridge-nf-call-*`: only if they can't be changed are they named.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::net::Ipv4Addr;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use model::switch::{
+    Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState,
+};
+use model::value::{MacAddress, VlanId, Vni};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::error::Error;
+use crate::kernel::desired::{NodeConfig, desired};
+use crate::kernel::name::InterfaceName;
+use crate::kernel::{Kernel, interface_mtu, sysctl};
+use crate::options::{BORDER, CheckOptions};
+use crate::ovsdb_server::{missing_programs, missing_schema};
+
+/// What VXLAN over IPv4 adds to a tenant's packet: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 bytes (RFC 7348 section 5).
+const OVERHEAD: u32 = 50;
+
+/// `capability.h`.
+const CAP_NET_ADMIN: u32 = 12;
+/// To make a network namespace; the switch itself does without.
+const CAP_SYS_ADMIN: u32 = 21;
+
+/// Prints what is missing, a line each.
+///
+/// # Errors
+/// Something is missing, or it can't be told.
+pub(crate) fn check(options: &CheckOptions) -> Result<(), Error> {
+    let unmet = unmet(options)?;
+    let mut out = io::stdout().lock();
+    for line in &unmet {
+        writeln!(out, "{line}").map_err(Error::Output)?;
+    }
+    if unmet.is_empty() {
+        writeln!(out, "nothing is missing").map_err(Error::Output)?;
+        return Ok(());
+    }
+    Err(Error::Unmet(unmet.len()))
+}
+
+fn unmet(options: &CheckOptions) -> Result<Vec<String>, Error> {
+    let mut unmet: Vec<String> = missing_programs()
+        .chain(missing_schema())
+        .map(|missing| missing.to_string())
+        .collect();
+    let has_nft = !missing_programs().any(|missing| missing.program == "nft");
+    unmet.extend(privileges());
+    if !has_nft {
+        unmet.push("kernel: not tried, because that needs nft".to_owned());
+    } else if has_capability(CAP_NET_ADMIN) && has_capability(CAP_SYS_ADMIN) {
+        unmet.extend(trial()?);
+    } else {
+        unmet.push("kernel: not tried, because that needs root".to_owned());
+    }
+    unmet.extend(addresses(options)?);
+    for port in &options.ports {
+        if interface_mtu(port.interface)
+            .map_err(Error::Kernel)?
+            .is_none()
+        {
+            let (port, interface) = (port.name.clone(), port.interface.to_string());
+            unmet.push(Error::NoSuchInterface { port, interface }.to_string());
+        }
+    }
+    Ok(unmet)
+}
+
+fn privileges() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some(Error::NotRoot.to_string());
+    }
+    (!has_capability(CAP_NET_ADMIN))
+        .then(|| "changing network devices needs the capability CAP_NET_ADMIN".to_owned())
+}
+
+/// Whether the calling thread has it (proc(5), CapEff).
+fn has_capability(bit: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> bit & 1 == 1)
+}
+
+/// What the kernel refuses of a small network.
+fn trial() -> Result<Vec<String>, Error> {
+    let attempt = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        realise_a_network()
+    });
+    match attempt.join() {
+        Ok(Ok(refused)) => Ok(refused),
+        // Whatever it is, the switch would meet it too.
+        Ok(Err(error)) => Ok(vec![format!("kernel: {error}")]),
+        Err(_) => Err(Error::Runtime(io::Error::other(
+            "the trial did not come back",
+        ))),
+    }
+}
+
+fn realise_a_network() -> io::Result<Vec<String>> {
+    let config = NodeConfig {
+        switch: "check".into(),
+        tunnel_ip: Ipv4Addr::new(192, 0, 2, 1),
+        wan_ip: Ipv4Addr::new(192, 0, 2, 2),
+        ports: [(BORDER.into(), None)].into(),
+        mtu: 1500,
+        ipv6: sysctl::has_ipv6(),
+    };
+    let wanted = desired(&small_network(&config), &config).state;
+    let mut kernel = Kernel::open(config)?;
+    let never = AtomicBool::new(false);
+    let report = kernel.converge(&wanted, &never)?;
+    if !report.failures.is_empty() {
+        let refused = report.failures.iter();
+        return Ok(refused
+            .map(|failure| format!("kernel: {failure}"))
+            .collect());
+    }
+    // An old kernel passes over attributes it does not know and says that all is well.
+    kernel.distrust();
+    let again = kernel.converge(&wanted, &never)?;
+    let ignored = again.plan.to_string();
+    let ignored = ignored.lines().filter(|line| !line.trim().is_empty());
+    Ok(ignored
+        .map(|line| format!("kernel: ignores {}", line.trim()))
+        .collect())
+}
+
+/// With one of everything: a host, a remote gateway that uses the same key, stations with addresses of both families.
+fn small_network(config: &NodeConfig) -> SwitchState {
+    let name = LogicalSwitchName::new("check");
+    let key = Vni::new(1);
+    let host = Locator {
+        ip: Ipv4Addr::new(192, 0, 2, 3),
+        tunnel_key: None,
+    };
+    let remote_gateway = Locator {
+        ip: Ipv4Addr::new(192, 0, 2, 4),
+        tunnel_key: key,
+    };
+    let station = |last, locator, ip: Option<std::net::IpAddr>| {
+        let mac = MacAddress::new([2, 0, 0, 0, 0, last]);
+        (mac, RemoteMac { locator, ip })
+    };
+    let logical_switch = LogicalSwitch {
+        owned: true,
+        tunnel_key: key,
+        flood: [host, remote_gateway].into(),
+        macs: [
+            station(1, host, None),
+            station(2, remote_gateway, Some(Ipv4Addr::new(192, 0, 2, 5).into())),
+            station(
+                3,
+                remote_gateway,
+                Some(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()),
+            ),
+        ]
+        .into(),
+    };
+    let port = PhysicalPort {
+        switch: config.switch.clone(),
+        name: BORDER.into(),
+    };
+    let vlan = VlanId::UNTAGGED;
+    SwitchState {
+        logical_switches: [(name.clone(), logical_switch)].into(),
+        bindings: [(PortVlan { port, vlan }, name)].into(),
+        ..SwitchState::default()
+    }
+}
+
+/// Addresses this host lacks, and interfaces of addresses it has that can't carry a tenant's longest packet.
+fn addresses(options: &CheckOptions) -> Result<BTreeSet<String>, Error> {
+    let held = nix::ifaddrs::getifaddrs().map_err(|error| Error::Kernel(error.into()))?;
+    let held: Vec<(Ipv4Addr, String)> = held
+        .filter_map(|held| Some((held.address?.as_sockaddr_in()?.ip(), held.interface_name)))
+        .collect();
+    let mut unmet = BTreeSet::new();
+    for (option, ip) in [
+        ("--tunnel-ip", options.tunnel_ip),
+        ("--wan-ip", options.wan_ip),
+    ] {
+        let Some(ip) = ip else { continue };
+        let Some((_, interface)) = held.iter().find(|(held, _)| *held == ip) else {
+            unmet.insert(format!(
+                "{option} {ip}: this host does not have this address"
+            ));
+            continue;
+        };
+        let Ok(name) = interface.parse::<InterfaceName>() else {
+            continue;
+        };
+        let needed = options.mtu + OVERHEAD;
+        if let Some(mtu) = interface_mtu(name).map_err(Error::Kernel)?
+            && mtu < needed
+        {
+            unmet.insert(format!(
+                "{option} {ip}: interface {interface} has MTU {mtu}, tenant packets of {} bytes need {needed} (or give \
+                 the tenants' largest MTU as --mtu, here at most {})",
+                options.mtu,
+                mtu.saturating_sub(OVERHEAD)
+            ));
+        }
+    }
+    Ok(unmet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn ip(arguments: &str) {
+        let done = Command::new("ip")
+            .args(arguments.split_whitespace())
+            .status();
+        assert!(done.unwrap().success(), "ip {arguments}");
+    }
+
+    fn options() -> CheckOptions {
+        CheckOptions {
+            tunnel_ip: None,
+            wan_ip: None,
+            ports: Vec::new(),
+            mtu: 1450,
+        }
+    }
+
+    #[test]
+    fn a_host_that_has_everything_lacks_nothing() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link add wan0 type veth peer name far0");
+        ip("addr add 198.51.100.1/24 dev wan0");
+        let ready = CheckOptions {
+            wan_ip: Some(Ipv4Addr::new(198, 51, 100, 1)),
+            ports: vec!["up=far0".parse().unwrap()],
+            ..options()
+        };
+        assert_eq!(unmet(&ready).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_missing_is_named_each_on_a_line() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link add wan0 type veth peer name far0");
+        ip("addr add 198.51.100.1/24 dev wan0");
+        let unready = CheckOptions {
+            tunnel_ip: Some(Ipv4Addr::new(198, 51, 100, 9)),
+            wan_ip: Some(Ipv4Addr::new(198, 51, 100, 1)),
+            ports: vec!["up=eth9".parse().unwrap()],
+            mtu: 1500,
+        };
+        assert_eq!(
+            unmet(&unready).unwrap(),
+            [
+                "--tunnel-ip 198.51.100.9: this host does not have this address",
+                "--wan-ip 198.51.100.1: interface wan0 has MTU 1500, tenant packets of 1500 bytes need 1550 (or give the \
+                 tenants' largest MTU as --mtu, here at most 1450)",
+                "--port up=eth9: this host has no interface eth9",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_told_in_its_words() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        // Somebody else has the key and port that the small network needs.
+        ip("link add other type vxlan id 1 dstport 4789 local 192.0.2.1");
+        let refused = realise_a_network().unwrap();
+        assert!(
+            refused
+                .iter()
+                .any(|line| line.starts_with("kernel: ") && line.contains("already exists")),
+            "{refused:?}"
+        );
+        // The trial has a namespace of its own, where nobody has.
+        assert_eq!(trial().unwrap(), Vec::<String>::new());
+    }
+}
