@@ -13,13 +13,17 @@
 //! | [`api`] | REST, derived from the resource table |
 //! | [`rules`] | what is special about one kind of resource |
 //! | [`controller`] | makes the switches hold what operators asked for |
+//! | [`operations`] | what operators' tools ask of a running server |
+//! | [`health`] | whether a load balancer should send requests here |
 //! | [`account`] | what each controller tells of its endpoint |
 //! | [`status`] | what the switches hold, read back |
 
 pub mod account;
 pub mod api;
 pub mod controller;
+pub mod health;
 mod lock;
+pub mod operations;
 pub mod options;
 pub mod rules;
 pub mod serve;

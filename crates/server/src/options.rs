@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use crate::api::Limits;
 use crate::controller::connections::SwitchOptions;
+use crate::operations::OperationsOptions;
 
 /// Options of `l2gw server`.
 #[derive(Clone, Debug, clap::Args)]
@@ -25,6 +26,9 @@ pub struct Options {
     /// Largest request body, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::DEFAULT.body)]
     pub body_limit: usize,
+    /// For those who watch the server.
+    #[command(flatten)]
+    pub operations: OperationsOptions,
 }
 
 /// Where the server answers.

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::api::{Api, Limits, router};
 use crate::controller::connections::{Connections, ConnectionsError};
 use crate::controller::{self, Controllers};
+use crate::operations;
 use crate::options::{Listen, Options, state_directory};
 use crate::rules::Rules;
 
@@ -119,6 +120,13 @@ impl Server {
                 ..Limits::DEFAULT
             },
         });
+        let router = operations::in_front_of(
+            router,
+            options.operations,
+            &options.listen,
+            &store,
+            &controllers.board,
+        );
         tracing::info!(database = url, "answering on {place}");
         Ok(Self {
             socket,

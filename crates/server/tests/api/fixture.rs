@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use server::controller::connections::SwitchOptions;
+use server::operations::OperationsOptions;
 use server::{Options, Server, StartError};
 use store::Store;
 use tempfile::TempDir;
@@ -176,6 +177,7 @@ pub(crate) fn options(directory: &TempDir) -> Options {
         switches: SwitchOptions::default(),
         allow_unknown_devices: false,
         body_limit: 64 << 20,
+        operations: OperationsOptions::default(),
     }
 }
 

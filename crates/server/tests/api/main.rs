@@ -13,6 +13,7 @@ mod bulk;
 mod connections;
 mod devices;
 mod discovery;
+mod health;
 mod lists;
 mod remote;
 mod running;
