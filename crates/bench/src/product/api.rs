@@ -69,11 +69,14 @@ impl Api {
             "l2_gateway",
             json!({"name": "bgw", "devices": [{"device_name": device, "interfaces": [{"name": "border"}]}]}),
         )?;
-        self.create(
-            "/v2.0/l2-gateway-connections",
-            "l2_gateway_connection",
-            json!({"l2_gateway_id": gateway, "network_id": network, "segmentation_id": "0"}),
-        )?;
+        // Refused until the server has seen the switch.
+        eventually("the gateway's switch is known", PATIENCE, || {
+            self.create(
+                "/v2.0/l2-gateway-connections",
+                "l2_gateway_connection",
+                json!({"l2_gateway_id": gateway, "network_id": network, "segmentation_id": "0"}),
+            )
+        })?;
         let remote = self.create_remote_gateway("10.9.0.99")?;
         self.create(
             CONNECTIONS,
