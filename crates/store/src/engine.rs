@@ -1,160 +1,148 @@
-//! What an engine does, and the work that is handed to it.
+//! What an engine does for the sessions that run on it: one connection, transactions, statements.
 //!
-//! Work is generic in what it answers, an engine is not: a job carries the work, its answer and the way back in one
-//! object. An engine runs a job's work within a transaction and tells it how the transaction ended.
+//! Statements are the same text for every engine: `$1`, `$2` … in the order in which they occur, and nothing that
+//! PostgreSQL and SQLite do not both understand. Where the engines differ is the schema ([`crate::schema::Dialect`]),
+//! how rows go in by the hundred thousand, and what can go wrong.
 
-use std::sync::Arc;
+use std::ops::ControlFlow;
 
 use model::fault::Fault;
-use tokio::sync::{oneshot, watch};
+use model::row::Row;
 
-use crate::location::Location;
-use crate::sqlite::Sqlite;
-use crate::{OpenError, Snapshot, Transaction};
+use crate::value::{Bound, Cells};
 
-/// A database engine.
-pub(crate) trait Engine: Send + Sync {
-    /// Queues a write.
-    fn write(&self, job: Box<dyn WriteJob>);
-    /// Queues a read.
-    fn read(&self, job: Box<dyn ReadJob>);
-    /// The revision after every commit; the channel closes when the database is closed.
-    fn revisions(&self) -> watch::Receiver<u64>;
-    /// Takes no more jobs and closes the database after those that wait.
-    fn close(&self);
+/// A connection to a database. Of the methods below `begin`, all but `tidy` and `finish` are for a transaction.
+pub(crate) trait Connection {
+    /// Begins a transaction, on a new connection if the old one was lost.
+    ///
+    /// # Errors
+    /// Unavailable.
+    fn begin(&mut self) -> Result<(), Fault>;
+
+    /// Ends the transaction; it is on the disk afterwards.
+    ///
+    /// # Errors
+    /// Nothing was changed, or nobody can tell just now; then the fault says so.
+    fn commit(&mut self) -> Result<(), Fault>;
+
+    /// Ends the transaction as if it had never been.
+    ///
+    /// # Errors
+    /// The connection is lost, and with it the transaction.
+    fn rollback(&mut self) -> Result<(), Fault>;
+
+    /// Whether the transaction that was begun is still there: some errors end it.
+    fn in_transaction(&self) -> bool;
+
+    /// Sets a savepoint, or goes back to one.
+    ///
+    /// # Errors
+    /// The transaction is lost.
+    fn savepoint(&mut self, step: Savepoint) -> Result<(), Fault>;
+
+    /// Runs a statement that answers nothing, and returns how many rows it touched. If it is refused, the transaction
+    /// is as it was before.
+    ///
+    /// # Errors
+    /// A constraint, or something that is nobody's fault but the machine's or ours.
+    fn execute(&mut self, sql: &str, binds: &[Bound<'_>]) -> Result<u64, Refusal>;
+
+    /// Shows `each` the rows that a statement answers, until there are no more or `each` breaks off.
+    ///
+    /// # Errors
+    /// What `each` answers; or the database cannot be read.
+    fn query(&mut self, sql: &str, binds: &[Bound<'_>], each: &mut Each<'_>) -> Result<(), Fault>;
+
+    /// Inserts rows of one kind with the revisions that they have. If one is refused, those before it stay: whoever
+    /// calls has a savepoint.
+    ///
+    /// # Errors
+    /// The index of the row that was refused, and why.
+    fn insert(&mut self, rows: &[Row]) -> Result<(), (usize, Refusal)>;
+
+    /// What can wait until the answers are out.
+    fn tidy(&mut self) {}
+
+    /// The last thing before the connection is closed in good order.
+    fn finish(&mut self) {}
 }
 
-/// Opens the engine that a URL names.
-pub(crate) async fn open(url: &str) -> Result<Arc<dyn Engine>, OpenError> {
-    let location = url.parse()?;
-    let open = move || -> Result<Arc<dyn Engine>, OpenError> {
-        match location {
-            Location::File(path) => Ok(Arc::new(Sqlite::open(&path)?)),
-            Location::Temporary => Ok(Arc::new(Sqlite::open_temporary()?)),
-            Location::Postgres => Err(OpenError::Postgres),
+/// The steps of a savepoint. They nest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Savepoint {
+    /// What follows can be undone.
+    Set,
+    /// What followed stays.
+    Release,
+    /// What followed is undone.
+    Undo,
+}
+
+/// Is shown the rows of an answer, and says whether it wants to see more.
+pub(crate) type Each<'e> = dyn FnMut(&dyn Cells) -> Result<ControlFlow<()>, Fault> + 'e;
+
+/// Why a statement was refused.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// By a constraint; in the engine's own words.
+    Constraint(String),
+    /// By something else.
+    Fault(Fault),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// For statements that no constraint can refuse.
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Constraint(cause) => Self::internal(cause),
+            Refusal::Fault(fault) => fault,
         }
+    }
+}
+
+/// Runs `work` within a savepoint; an error undoes all of it and nothing else.
+pub(crate) fn atomically<C: Connection, T>(
+    connection: &mut C,
+    work: impl FnOnce(&mut C) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    connection.savepoint(Savepoint::Set)?;
+    let result = work(connection);
+    let end = match &result {
+        Ok(_) => connection.savepoint(Savepoint::Release),
+        // With the transaction the savepoint is gone too.
+        Err(_) if !connection.in_transaction() => Ok(()),
+        Err(_) => connection.savepoint(Savepoint::Undo),
     };
-    let opened = tokio::task::spawn_blocking(open).await;
-    opened.unwrap_or_else(|cause| {
-        Err(OpenError::Engine {
-            path: url.into(),
-            cause: cause.into(),
-        })
-    })
-}
-
-/// Work within a write transaction.
-pub(crate) trait WriteJob: Send {
-    /// Does the work. Called once.
-    fn run(&mut self, transaction: &mut dyn Transaction) -> Result<(), Fault>;
-    /// Answers the caller: with the work's own answer if the transaction was committed, otherwise with the fault.
-    fn answer(self: Box<Self>, end: Result<(), Fault>);
-}
-
-/// Work on a snapshot.
-pub(crate) trait ReadJob: Send {
-    /// Does the work. Called once.
-    fn run(&mut self, snapshot: &mut dyn Snapshot) -> Result<(), Fault>;
-    /// Answers the caller.
-    fn answer(self: Box<Self>, end: Result<(), Fault>);
-}
-
-/// The way back to whoever asked.
-pub(crate) type Answer<T> = oneshot::Receiver<Result<T, Fault>>;
-
-struct Job<T, F> {
-    work: Option<F>,
-    result: Option<T>,
-    caller: oneshot::Sender<Result<T, Fault>>,
-}
-
-impl<T, F> Job<T, F> {
-    fn new(work: F) -> (Box<Self>, Answer<T>) {
-        let (caller, answer) = oneshot::channel();
-        let job = Self {
-            work: Some(work),
-            result: None,
-            caller,
-        };
-        (Box::new(job), answer)
-    }
-
-    fn run_with<S>(&mut self, on: S) -> Result<(), Fault>
-    where
-        F: FnOnce(S) -> Result<T, Fault>,
-    {
-        let work = self
-            .work
-            .take()
-            .ok_or_else(|| Fault::internal("a job was run twice"))?;
-        self.result = Some(work(on)?);
-        Ok(())
-    }
-
-    fn tell(self, end: Result<(), Fault>) {
-        let answer = end.and_then(|()| {
-            self.result
-                .ok_or_else(|| Fault::internal("a job was answered before it was run"))
-        });
-        // Whoever went away meanwhile does not want to know.
-        let _ = self.caller.send(answer);
+    match (result, end) {
+        (Ok(value), Ok(())) => Ok(value),
+        (Err(fault), Ok(())) | (_, Err(fault)) => Err(fault),
     }
 }
 
-impl<T, F> WriteJob for Job<T, F>
-where
-    T: Send,
-    F: FnOnce(&mut dyn Transaction) -> Result<T, Fault> + Send,
-{
-    fn run(&mut self, transaction: &mut dyn Transaction) -> Result<(), Fault> {
-        self.run_with(transaction)
-    }
-
-    fn answer(self: Box<Self>, end: Result<(), Fault>) {
-        self.tell(end);
-    }
+/// The first column of the first row, if there is one: a number.
+pub(crate) fn number<C: Connection>(
+    connection: &mut C,
+    sql: &str,
+    binds: &[Bound<'_>],
+) -> Result<Option<i64>, Fault> {
+    let mut first = None;
+    connection.query(sql, binds, &mut |row| {
+        first = Some(row.integer(0)?);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(first)
 }
 
-impl<T, F> ReadJob for Job<T, F>
-where
-    T: Send,
-    F: FnOnce(&mut dyn Snapshot) -> Result<T, Fault> + Send,
-{
-    fn run(&mut self, snapshot: &mut dyn Snapshot) -> Result<(), Fault> {
-        self.run_with(snapshot)
-    }
-
-    fn answer(self: Box<Self>, end: Result<(), Fault>) {
-        self.tell(end);
-    }
-}
-
-pub(crate) fn write_job<T, F>(work: F) -> (Box<dyn WriteJob>, Answer<T>)
-where
-    T: Send + 'static,
-    F: FnOnce(&mut dyn Transaction) -> Result<T, Fault> + Send + 'static,
-{
-    let (job, answer) = Job::new(work);
-    (job, answer)
-}
-
-pub(crate) fn read_job<T, F>(work: F) -> (Box<dyn ReadJob>, Answer<T>)
-where
-    T: Send + 'static,
-    F: FnOnce(&mut dyn Snapshot) -> Result<T, Fault> + Send + 'static,
-{
-    let (job, answer) = Job::new(work);
-    (job, answer)
-}
-
-/// Waits for an answer. A job that the engine dropped was not run.
-pub(crate) async fn answered<T>(answer: Answer<T>) -> Result<T, Fault> {
-    answer
-        .await
-        .unwrap_or_else(|_| Err(unavailable("it is closed")))
-}
-
-/// The database does not answer.
-pub(crate) fn unavailable(cause: impl std::fmt::Display) -> Fault {
-    Fault::unavailable("The database", cause)
+/// The revision of the database. As the first statement of a transaction it fixes the snapshot.
+pub(crate) fn revision<C: Connection>(connection: &mut C) -> Result<u64, Fault> {
+    let revision = number(connection, "SELECT \"revision\" FROM \"state\"", &[])?;
+    revision
+        .map(i64::cast_unsigned)
+        .ok_or_else(|| Fault::internal("the database has no revision"))
 }

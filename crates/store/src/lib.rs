@@ -12,19 +12,31 @@
 //! | module | its one job |
 //! |---|---|
 //! | `query` | which rows, in which order, and what changed |
-//! | `engine` | what an engine does, and the work that is handed to it |
 //! | `location` | what a database URL means |
-//! | `schema` | the tables as numbered migrations, from the resource table |
+//! | `job`, `threads`, `writer`, `readers` | work, and the threads that do it: group commit, snapshots |
+//! | `session` | one transaction: what [`Snapshot`] and [`Transaction`] do |
+//! | `schema`, `statement`, `value`, `references` | SQL, derived from the resource table |
+//! | `engine` | what an engine does for all of these |
 //! | `sqlite` | the SQLite engine |
+//! | `postgres` | the PostgreSQL engine |
 //! | `error` | why a database cannot be opened |
 #![deny(missing_docs)]
 
 mod engine;
 mod error;
+mod job;
 mod location;
+mod postgres;
 mod query;
+mod readers;
+mod references;
 mod schema;
+mod session;
 mod sqlite;
+mod statement;
+mod threads;
+mod value;
+mod writer;
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -40,25 +52,25 @@ use uuid::Uuid;
 pub use crate::error::OpenError;
 pub use crate::query::{Change, Direction, Filter, Query};
 
-use crate::engine::Engine;
+use crate::threads::Threads;
 
 /// A handle on the database; clones share it. The database closes when the last one is gone, or by [`Store::close`].
 #[derive(Clone)]
 pub struct Store {
-    engine: Arc<dyn Engine>,
+    threads: Arc<Threads>,
 }
 
 impl Store {
     /// Opens the database and brings its schema up to date; makes it where there is none.
     ///
     /// `url` is `sqlite:///absolute/path`, `sqlite:relative/path`, a plain path, or `sqlite::memory:` for a database of
-    /// its own that is gone with the last handle.
+    /// its own that is gone with the last handle; or `postgres://USER@HOST:PORT/NAME`.
     ///
     /// # Errors
     /// One line for whoever starts the server: not writable, not a database, of a newer version, used by another server.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         Ok(Self {
-            engine: engine::open(url).await?,
+            threads: Arc::new(location::open(url).await?),
         })
     }
 
@@ -75,9 +87,9 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut dyn Transaction) -> Result<T, Fault> + Send + 'static,
     {
-        let (job, answer) = engine::write_job(work);
-        self.engine.write(job);
-        engine::answered(answer).await
+        let (job, answer) = job::write_job(work);
+        self.threads.write(job);
+        job::answered(answer).await
     }
 
     /// Runs `work` on a snapshot, on one of a few threads that read. A `work` that waits for a slow client keeps its
@@ -91,22 +103,22 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut dyn Snapshot) -> Result<T, Fault> + Send + 'static,
     {
-        let (job, answer) = engine::read_job(work);
-        self.engine.read(job);
-        engine::answered(answer).await
+        let (job, answer) = job::read_job(work);
+        self.threads.read(job);
+        job::answered(answer).await
     }
 
     /// Wakes after every commit that changed something. The value is the revision of the database; the channel closes
     /// with the database.
     pub fn revisions(&self) -> watch::Receiver<u64> {
-        self.engine.revisions()
+        self.threads.revisions()
     }
 
     /// Finishes the writes that wait, refuses new ones on every handle, and closes the database. Returns when another
     /// process may open it.
     pub async fn close(self) {
-        let mut revisions = self.engine.revisions();
-        self.engine.close();
+        let mut revisions = self.threads.revisions();
+        self.threads.close();
         drop(self);
         while revisions.changed().await.is_ok() {}
     }

@@ -3,17 +3,31 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::OpenError;
+use crate::postgres::{self, Server};
+use crate::threads::Threads;
+use crate::{OpenError, sqlite};
 
 /// Where a database is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Location {
     /// In a file.
     File(PathBuf),
     /// Nowhere after it is closed.
     Temporary,
     /// On a PostgreSQL server.
-    Postgres,
+    Postgres(Box<Server>),
+}
+
+/// Opens the database that a URL names.
+pub(crate) async fn open(url: &str) -> Result<Threads, OpenError> {
+    let location = url.parse()?;
+    let open = move || match location {
+        Location::File(path) => sqlite::open(&path),
+        Location::Temporary => sqlite::open_temporary(),
+        Location::Postgres(server) => postgres::open(*server),
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.unwrap_or_else(|cause| Err(OpenError::engine("of this server", cause)))
 }
 
 impl FromStr for Location {
@@ -23,7 +37,7 @@ impl FromStr for Location {
         let path = match url.split_once(':') {
             Some(("sqlite", ":memory:")) => return Ok(Self::Temporary),
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
-                return Ok(Self::Postgres);
+                return Ok(Self::Postgres(Box::new(url.parse()?)));
             }
             // `sqlite:///path` has an empty authority (RFC 3986 section 3.2); one that is not empty is a mistake.
             Some(("sqlite", rest)) => match rest.strip_prefix("//") {
@@ -43,6 +57,8 @@ impl FromStr for Location {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -56,12 +72,11 @@ mod tests {
             ("cloud:a.db", "cloud:a.db"),
         ] {
             let location = url.parse::<Location>().expect(url);
-            assert_eq!(location, Location::File(path.into()), "{url}");
+            let is_file = matches!(&location, Location::File(file) if file == Path::new(path));
+            assert!(is_file, "{url} is {location:?}");
         }
-        assert_eq!(
-            "sqlite::memory:".parse::<Location>().unwrap(),
-            Location::Temporary
-        );
+        let memory = "sqlite::memory:".parse::<Location>().unwrap();
+        assert!(matches!(memory, Location::Temporary), "{memory:?}");
     }
 
     #[test]
@@ -77,7 +92,8 @@ mod tests {
             assert!(error.to_string().contains(&format!("'{url}'")), "{error}");
         }
         for url in ["postgres://host/db", "postgresql://host/db"] {
-            assert_eq!(url.parse::<Location>().unwrap(), Location::Postgres);
+            let location = url.parse::<Location>().unwrap();
+            assert!(matches!(location, Location::Postgres(_)), "{location:?}");
         }
     }
 }

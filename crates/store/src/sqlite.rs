@@ -1,96 +1,43 @@
-//! The SQLite engine: one thread that writes, a few that read, each with a connection of its own.
-//!
-//! ```text
-//!  Store::write ──▶ queue ──▶ writer ───────▶ WAL ──fsync──▶ answers, revision
-//!  Store::read  ──▶ queue ──▶ reader 1..N ──▶ snapshot ────▶ answers
-//! ```
-//! The database is in WAL mode: readers see the last commit before they began and block nobody. Dropping the queues is
-//! what closes the engine: the threads finish what waits and end; the writer is the last to let go of the file.
+//! The SQLite engine: the database is in WAL mode, so readers see the last commit before they began and block nobody.
 
 mod connection;
 mod fault;
 mod file;
-mod readers;
-mod references;
-mod session;
-mod statement;
-mod value;
-mod writer;
+mod schema;
 
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
 
-use tokio::sync::watch;
+pub(crate) use self::connection::Writing;
 
+use self::connection::Reading;
 use self::file::DatabaseFile;
-use self::writer::Writer;
 use crate::OpenError;
-use crate::engine::{Engine, ReadJob, WriteJob};
+use crate::job::unavailable;
+use crate::threads::Threads;
+use crate::writer::Writer;
 
-/// An open database.
-pub(crate) struct Sqlite {
-    queues: Mutex<Option<Queues>>,
-    revisions: watch::Receiver<u64>,
+/// Opens the database in this file. Blocks.
+pub(crate) fn open(path: &Path) -> Result<Threads, OpenError> {
+    start(DatabaseFile::open(path)?)
 }
 
-struct Queues {
-    writes: Sender<Box<dyn WriteJob>>,
-    reads: Sender<Box<dyn ReadJob>>,
+/// Makes a database that is gone when it is closed. Blocks. It lies in a file like any other, so that it behaves like any
+/// other.
+pub(crate) fn open_temporary() -> Result<Threads, OpenError> {
+    start(DatabaseFile::temporary()?)
 }
 
-impl Sqlite {
-    /// Opens the database in this file. Blocks.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::start(DatabaseFile::open(path)?)
-    }
-
-    /// Makes a database that is gone when it is closed. Blocks. It lies in a file like any other, so that it behaves
-    /// like any other.
-    pub(crate) fn open_temporary() -> Result<Self, OpenError> {
-        Self::start(DatabaseFile::temporary()?)
-    }
-
-    fn start(file: DatabaseFile) -> Result<Self, OpenError> {
-        let path = file.path().to_owned();
-        let (writes, waiting_writes) = channel();
-        let (reads, waiting_reads) = channel();
-        let writer = Writer::open(file)?;
-        let revisions = writer.revisions();
-        readers::start(&path, waiting_reads)
-            .and_then(|()| writer.start(waiting_writes))
-            .map_err(|cause| OpenError::Engine {
-                path,
-                cause: cause.into(),
-            })?;
-        Ok(Self {
-            queues: Mutex::new(Some(Queues { writes, reads })),
-            revisions,
-        })
-    }
-
-    /// Queues with `queue`. A job that nobody takes is dropped, which its caller learns.
-    fn queue(&self, queue: impl FnOnce(&Queues)) {
-        let queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        queues.as_ref().map(queue);
-    }
+fn start(file: DatabaseFile) -> Result<Threads, OpenError> {
+    let path = file.path().to_owned();
+    let name = path.display().to_string();
+    let writer = Writing::open(file)?;
+    let writer = Writer::new(writer).map_err(|fault| OpenError::engine(&name, fault))?;
+    let reader = move || Reading::open(&path).map_err(unavailable);
+    Threads::start(writer, reader).map_err(|cause| OpenError::engine(&name, cause))
 }
 
-impl Engine for Sqlite {
-    fn write(&self, job: Box<dyn WriteJob>) {
-        self.queue(|queues| drop(queues.writes.send(job)));
-    }
-
-    fn read(&self, job: Box<dyn ReadJob>) {
-        self.queue(|queues| drop(queues.reads.send(job)));
-    }
-
-    fn revisions(&self) -> watch::Receiver<u64> {
-        self.revisions.clone()
-    }
-
-    fn close(&self) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        *queues = None;
-    }
+/// What writes a database that is gone afterwards, for tests of the writer.
+#[cfg(test)]
+pub(crate) fn temporary_writer() -> Writing {
+    Writing::open(DatabaseFile::temporary().unwrap()).unwrap()
 }

@@ -12,5 +12,6 @@ pub mod netns;
 pub mod ovsdb_cluster;
 pub mod ovsdb_server;
 pub mod ping;
+pub mod postgres;
 pub mod run;
 pub mod topology;

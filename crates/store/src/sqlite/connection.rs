@@ -1,274 +1,242 @@
-//! Connections, and the way of a database to the present version of its schema.
+//! A connection to a database file.
 
 use std::path::Path;
 use std::time::Duration;
 
-use model::resource::Resource;
-use model::table;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
-use uuid::Uuid;
+use model::fault::Fault;
+use model::row::{Row, Value};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, OpenFlags, ToSql};
 
+use super::fault::{fault, refusal};
+use super::file::DatabaseFile;
+use super::schema::migrate;
 use crate::OpenError;
-use crate::schema::migration;
+use crate::engine::{Connection, Each, Refusal, Savepoint};
+use crate::references::unfit;
+use crate::schema::stored;
+use crate::statement;
+use crate::value::{Bound, Cell, Cells, encode};
 
 /// How long a statement waits for another process (a backup, somebody's shell) that has the database locked.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// "l2gw": says whose a database is (`PRAGMA application_id`).
-const APPLICATION_ID: i32 = i32::from_be_bytes(*b"l2gw");
-
 /// Statements kept prepared by a connection.
 const PREPARED: usize = 64;
 
-/// The connection that writes; the database is at the present version afterwards.
-pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
-    let connection = migrated(path, table::ALL, table::SCHEMA_VERSION)?;
-    begin_timeline(&connection).map_err(|error| refused(path, error))?;
-    Ok(connection)
-}
+/// So many pages (of 4 KiB) may wait in the write-ahead log to be copied into the database.
+const PAGES_IN_LOG: i64 = 1000;
 
 /// A connection that cannot write.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+pub(super) struct Reading(rusqlite::Connection);
+
+/// The connection that writes. The file is let go of after it.
+pub(crate) struct Writing {
+    pub(crate) inner: rusqlite::Connection,
+    _file: DatabaseFile,
 }
 
-fn migrated(
-    path: &Path,
-    table: &[&'static Resource],
-    version: u32,
-) -> Result<Connection, OpenError> {
-    let failed = |error| refused(path, error);
-    let mut connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
-    let found = schema_version(&connection).map_err(failed)?;
-    let found = found.ok_or_else(|| OpenError::Foreign(path.to_owned()))?;
-    if found > version {
-        return Err(OpenError::Newer {
-            path: path.to_owned(),
-            found,
-            known: version,
-        });
-    }
-    configure(&connection).map_err(failed)?;
-    migrate(&mut connection, table, found, version).map_err(failed)?;
-    forget_deletions(&connection).map_err(failed)?;
-    Ok(connection)
-}
-
-fn open(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
+/// Opens a connection as all of ours are.
+pub(super) fn open(path: &Path, access: OpenFlags) -> rusqlite::Result<rusqlite::Connection> {
     // A connection stays on its thread.
-    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let access = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(path, access)?;
     connection.busy_timeout(LOCK_PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
     Ok(connection)
 }
 
-/// `PRAGMA user_version`; 0 for a new file, `None` for a database that is not ours.
-fn schema_version(connection: &Connection) -> rusqlite::Result<Option<u32>> {
-    let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i32>(0));
-    let version = number("PRAGMA user_version")?;
-    let ours = match number("PRAGMA application_id")? {
-        APPLICATION_ID => true,
-        0 => version == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0,
-        _ => false,
-    };
-    Ok(u32::try_from(version).ok().filter(|_| ours))
-}
-
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    let mode = connection
-        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
-    if mode != "wal" {
-        tracing::warn!(
-            mode,
-            "the database's file system has no shared memory: readers and writer block each other"
-        );
-    }
-    // Every commit is on the disk before it is answered.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    // In KiB where negative: a large bulk stays in memory until its commit.
-    connection.pragma_update(None, "cache_size", -16 * 1024)?;
-    // The writer checkpoints by itself, after it has answered.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // In bytes: what a bulk leaves of the write-ahead log's file once it is copied.
-    connection.pragma_update(None, "journal_size_limit", 64 << 20)
-}
-
-fn migrate(
-    connection: &mut Connection,
-    table: &[&'static Resource],
-    from: u32,
-    to: u32,
-) -> rusqlite::Result<()> {
-    if from == to {
-        return Ok(());
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for version in from + 1..=to {
-        transaction.execute_batch(&migration(table, version))?;
-    }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", to)?;
-    transaction.commit()?;
-    tracing::info!(from, to, "migrated the database's schema");
-    Ok(())
-}
-
-/// Nobody who asks has seen an earlier run: who follows the database begins with everything.
-fn forget_deletions(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(
-        "BEGIN IMMEDIATE;
-         UPDATE \"state\" SET \"forgotten\" = \"revision\" WHERE EXISTS (SELECT 1 FROM \"tombstones\");
-         DELETE FROM \"tombstones\";
-         COMMIT",
-    )
-}
-
-/// From here on the database goes a way of its own: a copy of it that is opened elsewhere, or again later, goes another.
-fn begin_timeline(connection: &Connection) -> rusqlite::Result<()> {
-    let begin =
-        "INSERT INTO \"timelines\" (\"id\", \"revision\") SELECT ?, \"revision\" FROM \"state\"";
-    connection.execute(begin, [Uuid::new_v4().into_bytes()])?;
-    Ok(())
-}
-
-fn refused(path: &Path, error: rusqlite::Error) -> OpenError {
-    let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => OpenError::Foreign(path),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked(path),
-        _ => OpenError::Engine {
-            path,
-            cause: error.into(),
-        },
+impl Reading {
+    /// Opens one.
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+        Ok(Self(open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::path::PathBuf;
-
-    use model::fault::FaultKind;
-    use model::resource::{Attribute, Default, Kind, Shape, Template};
-    use tempfile::{TempDir, tempdir};
-
-    use super::*;
-
-    fn file() -> (TempDir, PathBuf) {
-        let directory = tempdir().unwrap();
-        let path = directory.path().join("l2gw.db");
-        std::fs::File::create(&path).unwrap();
-        (directory, path)
+impl Writing {
+    /// Opens the one, and brings the schema up to date.
+    pub(super) fn open(file: DatabaseFile) -> Result<Self, OpenError> {
+        Ok(Self {
+            inner: migrate(file.path())?,
+            _file: file,
+        })
     }
 
-    fn pragma(connection: &Connection, name: &str) -> rusqlite::types::Value {
-        connection
-            .pragma_query_value(None, name, |row| row.get(0))
-            .unwrap()
+    /// `PRAGMA wal_checkpoint`: how many pages of the log are not in the database yet. What cannot be copied now, because
+    /// a reader needs the old pages or the disk is full, is copied another time; nothing is lost meanwhile.
+    fn checkpoint(&self, mode: &str) -> Option<i64> {
+        let sql = format!("PRAGMA wal_checkpoint({mode})");
+        let waiting = self.inner.query_row(&sql, [], |row| {
+            Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
+        });
+        let failed =
+            |error| tracing::warn!(%error, mode, "the write-ahead log was not checkpointed");
+        waiting.map_err(failed).ok()
+    }
+}
+
+/// What both kinds have in common.
+trait Sqlite {
+    /// How their transactions begin.
+    const BEGIN: &'static str;
+    fn inner(&self) -> &rusqlite::Connection;
+    fn tidy(&self) {}
+    fn finish(&self) {}
+}
+
+impl Sqlite for Reading {
+    const BEGIN: &'static str = "BEGIN";
+
+    fn inner(&self) -> &rusqlite::Connection {
+        &self.0
+    }
+}
+
+impl Sqlite for Writing {
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+
+    fn inner(&self) -> &rusqlite::Connection {
+        &self.inner
     }
 
-    #[test]
-    fn the_writer_is_durable_and_checks_references_and_readers_cannot_write() {
-        let (_directory, path) = file();
-        let writer = open_writer(&path).unwrap();
-        assert_eq!(pragma(&writer, "journal_mode"), "wal".to_owned().into());
-        // 2 is FULL.
-        assert_eq!(pragma(&writer, "synchronous"), 2.into());
-        assert_eq!(pragma(&writer, "foreign_keys"), 1.into());
-        let reader = open_reader(&path).unwrap();
-        let refused = reader.execute_batch("INSERT INTO \"seen_devices\" VALUES ('tor1')");
-        let code = refused.unwrap_err().sqlite_error_code();
-        assert_eq!(code, Some(ErrorCode::ReadOnly));
-    }
-
-    /// A resource in the table of some version.
-    const fn gateway(
-        kind: Kind,
-        collection: &'static str,
-        attributes: &'static [Attribute],
-        since: u32,
-    ) -> Resource {
-        Resource {
-            kind,
-            member: collection,
-            collection,
-            path: collection,
-            dashed: None,
-            nested: None,
-            noun: collection,
-            command: collection,
-            short_command: collection,
-            about: collection,
-            extension: None,
-            updatable: true,
-            bulk: true,
-            named: true,
-            attributes,
-            unique: &[],
-            not_found: Template(FaultKind::NetworkNotFound, "{}"),
-            in_use: Template(FaultKind::NetworkInUse, "{}"),
-            since,
+    /// Copies the write-ahead log into the database when it is long. This is not left to SQLite, which would do it within
+    /// the commit: here the answers are out already.
+    fn tidy(&self) {
+        let in_log = self.checkpoint("NOOP");
+        if in_log.is_some_and(|pages| pages > PAGES_IN_LOG) {
+            self.checkpoint("PASSIVE");
         }
     }
 
-    const ID: Attribute = Attribute::new("id", Shape::Id, "");
+    fn finish(&self) {
+        self.checkpoint("TRUNCATE");
+    }
+}
 
-    #[test]
-    fn an_older_database_gets_what_newer_versions_add_and_keeps_its_rows() {
-        const PRIORITY: Attribute = Attribute {
-            since: 2,
-            ..Attribute::new("priority", Shape::Integer(0, 9), "").optional(Default::Integer(5))
-        };
-        const BACKUP: Attribute = Attribute {
-            since: 2,
-            ..Attribute::new(
-                "backup_id",
-                Shape::Reference(Kind::L2Gateway, model::resource::OnDelete::Restrict),
-                "",
-            )
-            .required()
-        };
-        static OLD: Resource = gateway(Kind::Network, "old", &[ID], 1);
-        static OLD_NOW: Resource = gateway(Kind::Network, "old", &[ID, PRIORITY, BACKUP], 1);
-        static NEW: Resource = gateway(Kind::Port, "new", &[ID], 2);
-
-        let (_directory, path) = file();
-        let connection = migrated(&path, &[&OLD], 1).unwrap();
-        let row = "INSERT INTO \"old\" (\"revision\", \"id\") VALUES (1, x'00')";
-        connection.execute_batch(row).unwrap();
-        drop(connection);
-
-        let connection = migrated(&path, &[&OLD_NOW, &NEW], 2).unwrap();
-        let old = connection.query_row(
-            "SELECT \"priority\", \"backup_id\" IS NULL FROM \"old\"",
-            [],
-            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?)),
-        );
-        assert_eq!(old.unwrap(), (5, true));
-        let new = connection.query_row("SELECT count(*) FROM \"new\"", [], |row| {
-            row.get::<_, i64>(0)
-        });
-        assert_eq!(new.unwrap(), 0);
-        assert_eq!(schema_version(&connection).unwrap(), Some(2));
-        drop(connection);
-
-        let older = migrated(&path, &[&OLD], 1);
-        assert!(matches!(
-            older,
-            Err(OpenError::Newer {
-                found: 2,
-                known: 1,
-                ..
-            })
-        ));
+impl<S: Sqlite> Connection for S {
+    fn begin(&mut self) -> Result<(), Fault> {
+        run(self.inner(), S::BEGIN)
     }
 
-    #[test]
-    fn a_migration_that_fails_changes_nothing() {
-        // The same table twice cannot be created.
-        static ONE: Resource = gateway(Kind::Network, "one", &[ID], 1);
-        let (_directory, path) = file();
-        assert!(migrated(&path, &[&ONE, &ONE], 1).is_err());
-        migrated(&path, &[&ONE], 1).unwrap();
+    fn commit(&mut self) -> Result<(), Fault> {
+        run(self.inner(), "COMMIT")
+    }
+
+    fn rollback(&mut self) -> Result<(), Fault> {
+        run(self.inner(), "ROLLBACK")
+    }
+
+    fn in_transaction(&self) -> bool {
+        !self.inner().is_autocommit()
+    }
+
+    fn savepoint(&mut self, step: Savepoint) -> Result<(), Fault> {
+        // Some errors (a full disk) end the whole transaction; a savepoint would then silently begin a new one.
+        if !self.in_transaction() {
+            return Err(crate::job::unavailable("the transaction was rolled back"));
+        }
+        match step {
+            Savepoint::Set => run(self.inner(), "SAVEPOINT step"),
+            Savepoint::Release => run(self.inner(), "RELEASE step"),
+            Savepoint::Undo => {
+                run(self.inner(), "ROLLBACK TO step")?;
+                run(self.inner(), "RELEASE step")
+            }
+        }
+    }
+
+    fn execute(&mut self, sql: &str, binds: &[Bound<'_>]) -> Result<u64, Refusal> {
+        let mut statement = prepare(self.inner(), sql)?;
+        let done = statement.execute(rusqlite::params_from_iter(binds));
+        done.map(|rows| rows as u64).map_err(refusal)
+    }
+
+    fn query(&mut self, sql: &str, binds: &[Bound<'_>], each: &mut Each<'_>) -> Result<(), Fault> {
+        let mut statement = prepare(self.inner(), sql)?;
+        let mut results = statement
+            .query(rusqlite::params_from_iter(binds))
+            .map_err(fault)?;
+        while let Some(result) = results.next().map_err(fault)? {
+            if each(result)?.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, rows: &[Row]) -> Result<(), (usize, Refusal)> {
+        let Some(first) = rows.first() else {
+            return Ok(());
+        };
+        let sql = statement::insert(first.resource);
+        let mut statement = prepare(self.inner(), &sql).map_err(|fault| (0, fault.into()))?;
+        for (place, row) in rows.iter().enumerate() {
+            insert(&mut statement, row).map_err(|refusal| (place, refusal))?;
+        }
+        Ok(())
+    }
+
+    fn tidy(&mut self) {
+        Sqlite::tidy(self);
+    }
+
+    fn finish(&mut self) {
+        Sqlite::finish(self);
+    }
+}
+
+fn run(connection: &rusqlite::Connection, sql: &str) -> Result<(), Fault> {
+    prepare(connection, sql)?.execute([]).map_err(fault)?;
+    Ok(())
+}
+
+fn prepare<'c>(
+    connection: &'c rusqlite::Connection,
+    sql: &str,
+) -> Result<CachedStatement<'c>, Fault> {
+    connection.prepare_cached(sql).map_err(fault)
+}
+
+/// Inserts one of many rows: nothing is allocated.
+fn insert(statement: &mut CachedStatement<'_>, row: &Row) -> Result<(), Refusal> {
+    bind(statement, 1, Bound::Integer(row.revision.cast_signed()))?;
+    for (place, (position, attribute)) in stored(row.resource).enumerate() {
+        let value = row.values.get(position).unwrap_or(&Value::Null);
+        let Some(value) = encode(attribute.shape, value) else {
+            return Err(unfit(row.resource, attribute, value).into());
+        };
+        bind(statement, place + 2, value)?;
+    }
+    statement.raw_execute().map_err(refusal)?;
+    Ok(())
+}
+
+fn bind(statement: &mut CachedStatement<'_>, place: usize, value: Bound<'_>) -> Result<(), Fault> {
+    statement.raw_bind_parameter(place, value).map_err(fault)
+}
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(value) => ValueRef::Integer(*value),
+            Self::Text(value) => ValueRef::Text(value.as_bytes()),
+            Self::Bytes4(value) => ValueRef::Blob(value),
+            Self::Bytes16(value) => ValueRef::Blob(value),
+        }))
+    }
+}
+
+impl Cells for rusqlite::Row<'_> {
+    fn cell(&self, place: usize) -> Result<Cell<'_>, Fault> {
+        Ok(match self.get_ref(place).map_err(fault)? {
+            ValueRef::Null => Cell::Null,
+            ValueRef::Integer(number) => Cell::Integer(number),
+            ValueRef::Text(text) => Cell::Text(std::str::from_utf8(text).map_err(Fault::internal)?),
+            ValueRef::Blob(bytes) => Cell::Bytes(bytes),
+            ValueRef::Real(number) => {
+                return Err(Fault::internal(format!("{number} is nothing that we keep")));
+            }
+        })
     }
 }

@@ -50,7 +50,7 @@ impl DatabaseFile {
                 _lock: lock,
                 _directory: None,
             }),
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path)),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.display().to_string())),
             Err(TryLockError::Error(cause)) => Err(OpenError::File {
                 path: lock_path,
                 cause,

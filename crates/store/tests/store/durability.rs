@@ -8,9 +8,9 @@ use model::resource::Kind;
 use model::row::Value;
 use model::value::MacAddress;
 use store::{Query, Store};
-use tempfile::tempdir;
 use uuid::Uuid;
 
+use crate::engines::{Engine, on_every_engine};
 use crate::rows::{family, insert, remote_gateway, row, select};
 
 /// Names the database to the process that is going to be killed.
@@ -55,23 +55,32 @@ async fn write_until_killed(url: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done() {
+on_every_engine! {
+    a_kill_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done,
+}
+
+async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done(engine: Engine) {
     if let Ok(url) = std::env::var(VICTIM) {
         write_until_killed(&url).await;
     }
-    let directory = tempdir().unwrap();
-    let url = format!("sqlite://{}", directory.path().join("l2gw.db").display());
-    let store = Store::open(&url).await.unwrap();
+    let place = engine.place();
+    let url = &place.url;
+    let store = Store::open(url).await.unwrap();
     insert(&store, family(Kind::L2RemoteGatewayConnection)).await;
     store.close().await;
 
+    let module = match engine {
+        Engine::Sqlite => "sqlite",
+        Engine::Postgres => "postgres",
+    };
     let mut acknowledged = Vec::new();
     for round in 0..10_u64 {
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("durability::a_kill_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done")
-            .env(VICTIM, &url)
+            .arg(format!(
+                "durability::{module}::a_kill_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done"
+            ))
+            .env(VICTIM, url)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -97,7 +106,7 @@ async fn a_kill_loses_nothing_that_was_acknowledged_and_leaves_nothing_half_done
         lines.map_while(Result::ok).for_each(tell);
     }
 
-    let store = Store::open(&url).await.unwrap();
+    let store = Store::open(url).await.unwrap();
     let mut smalls = 0;
     let mut bulks = 0;
     for (kind, id) in acknowledged {

@@ -13,6 +13,7 @@ use proptest::sample::select as one_of;
 use store::{Change, Direction, Filter, Query, Store};
 use uuid::Uuid;
 
+use crate::engines::Engine;
 use crate::oracle::{Oracle, doomed, kinds, number, stored_position};
 use crate::rows::{all, family, plain, row, select, value};
 
@@ -163,8 +164,8 @@ impl Follower {
     }
 }
 
-async fn live(steps: Vec<Step>) {
-    let store = Store::open("sqlite::memory:").await.unwrap();
+async fn live(engine: Engine, steps: Vec<Step>) {
+    let store = engine.open().await;
     let mut oracle = Oracle::default();
     let mut follower = Follower::default();
     let mut rows = family(Kind::L2RemoteMac);
@@ -278,12 +279,36 @@ fn assert_same(result: Result<(), Fault>, expected: Result<(), Fault>) {
     assert_eq!(result.map_err(told), expected.map_err(told));
 }
 
+fn run(engine: Engine, steps: Vec<Step>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(live(engine, steps));
+}
+
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        max_shrink_iters: 400,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(cases(64))]
 
     #[test]
-    fn the_store_does_what_a_list_would_do(steps in vec(step(), 1..50)) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        runtime.block_on(live(steps));
+    fn sqlite_does_what_a_list_would_do(steps in vec(step(), 1..50)) {
+        run(Engine::Sqlite, steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(24))]
+
+    #[test]
+    fn postgres_does_what_a_list_would_do(steps in vec(step(), 1..50)) {
+        run(Engine::Postgres, steps);
     }
 }

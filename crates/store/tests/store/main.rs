@@ -1,4 +1,4 @@
-//! The store on real SQLite files.
+//! The store on real databases: SQLite files and a PostgreSQL server.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -8,6 +8,7 @@
 )]
 
 mod durability;
+mod engines;
 mod laws;
 mod opening;
 mod oracle;

@@ -4,8 +4,13 @@ use model::resource::Kind;
 use model::row::{Row, Value};
 use store::{Direction, Query, Store};
 
+use crate::engines::{Engine, on_every_engine};
 use crate::oracle::stored_position;
 use crate::rows::{insert, plain, row, select};
+
+on_every_engine! {
+    pages_joined_are_the_list,
+}
 
 /// Networks of which many are equal in name, and some have no segmentation id.
 fn networks() -> Vec<Row> {
@@ -45,9 +50,8 @@ async fn turned(store: &Store, query: &Query, size: u64, reverse: bool) -> Vec<R
     }
 }
 
-#[tokio::test]
-async fn pages_joined_are_the_list() {
-    let store = Store::open("sqlite::memory:").await.unwrap();
+async fn pages_joined_are_the_list(engine: Engine) {
+    let store = engine.open().await;
     let networks = networks();
     let resource = networks[0].resource;
     insert(&store, networks).await;

@@ -3,10 +3,17 @@
 use model::resource::{Attribute, Kind, OnDelete, Resource, Shape};
 use model::row::{Row, Value};
 use model::table;
-use store::Store;
 use uuid::Uuid;
 
+use crate::engines::{Engine, on_every_engine};
 use crate::rows::{all, family, insert};
+
+on_every_engine! {
+    what_a_reference_restricts_to_cannot_be_deleted,
+    what_cascades_goes_with_what_it_refers_to_unless_something_restricts,
+    a_reference_that_leads_nowhere_is_the_targets_not_found,
+    what_must_be_unique_is_and_the_fault_says_so,
+}
 
 /// Every reference of the table.
 fn references() -> impl Iterator<Item = (&'static Resource, &'static Attribute, Kind, OnDelete)> {
@@ -37,14 +44,13 @@ fn restricted(target: Kind, family: &[Row]) -> bool {
     })
 }
 
-#[tokio::test]
-async fn what_a_reference_restricts_to_cannot_be_deleted() {
+async fn what_a_reference_restricts_to_cannot_be_deleted(engine: Engine) {
     let mut tried = 0;
     for (source, attribute, target, on_delete) in references() {
         if on_delete != OnDelete::Restrict {
             continue;
         }
-        let store = Store::open("sqlite::memory:").await.unwrap();
+        let store = engine.open().await;
         let family = family(source.kind);
         let id = target_of(attribute, &family);
         insert(&store, family.clone()).await;
@@ -64,13 +70,12 @@ async fn what_a_reference_restricts_to_cannot_be_deleted() {
     assert!(tried >= 6, "{tried} references");
 }
 
-#[tokio::test]
-async fn what_cascades_goes_with_what_it_refers_to_unless_something_restricts() {
+async fn what_cascades_goes_with_what_it_refers_to_unless_something_restricts(engine: Engine) {
     for (source, attribute, target, on_delete) in references() {
         if on_delete != OnDelete::Cascade {
             continue;
         }
-        let store = Store::open("sqlite::memory:").await.unwrap();
+        let store = engine.open().await;
         let family = family(source.kind);
         let id = target_of(attribute, &family);
         let refused = restricted(target, &family);
@@ -90,10 +95,9 @@ async fn what_cascades_goes_with_what_it_refers_to_unless_something_restricts() 
     }
 }
 
-#[tokio::test]
-async fn a_reference_that_leads_nowhere_is_the_targets_not_found() {
+async fn a_reference_that_leads_nowhere_is_the_targets_not_found(engine: Engine) {
     for (source, attribute, target, _) in references() {
-        let store = Store::open("sqlite::memory:").await.unwrap();
+        let store = engine.open().await;
         let mut family = family(source.kind);
         let row = family.pop().unwrap();
         insert(&store, family).await;
@@ -120,11 +124,10 @@ async fn a_reference_that_leads_nowhere_is_the_targets_not_found() {
     }
 }
 
-#[tokio::test]
-async fn what_must_be_unique_is_and_the_fault_says_so() {
+async fn what_must_be_unique_is_and_the_fault_says_so(engine: Engine) {
     for resource in table::ALL {
         for unique in resource.unique {
-            let store = Store::open("sqlite::memory:").await.unwrap();
+            let store = engine.open().await;
             let mut family = family(resource.kind);
             let row = family.last_mut().unwrap();
             for name in unique.attributes {

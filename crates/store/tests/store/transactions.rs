@@ -14,15 +14,24 @@ use tempfile::tempdir;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use crate::engines::{Engine, on_every_engine};
 use crate::rows::{family, insert, names, remote_gateway, select};
 
-async fn memory() -> Store {
-    Store::open("sqlite::memory:").await.unwrap()
+on_every_engine! {
+    an_error_undoes_the_whole_write,
+    a_panic_undoes_the_write_and_the_next_one_works,
+    an_insert_that_fails_leaves_what_the_same_write_did_before,
+    a_bulk_that_fails_names_the_item_and_one_row_alone_is_not_numbered,
+    an_update_of_nothing_is_not_found,
+    a_row_keeps_its_parents_for_life,
+    readers_see_the_last_commit_while_a_write_is_under_way,
+    a_snapshot_stays_as_it_is_while_others_write,
+    a_commit_that_changes_something_wakes_those_who_follow,
+    who_is_behind_a_restart_is_told_to_begin_anew,
 }
 
-#[tokio::test]
-async fn an_error_undoes_the_whole_write() {
-    let store = memory().await;
+async fn an_error_undoes_the_whole_write(engine: Engine) {
+    let store = engine.open().await;
     let fault = store
         .write(|transaction| {
             transaction.insert(&mut [remote_gateway("a")])?;
@@ -41,9 +50,8 @@ async fn an_error_undoes_the_whole_write() {
     assert!(seen.is_empty());
 }
 
-#[tokio::test]
-async fn a_panic_undoes_the_write_and_the_next_one_works() {
-    let store = memory().await;
+async fn a_panic_undoes_the_write_and_the_next_one_works(engine: Engine) {
+    let store = engine.open().await;
     let fault = store
         .write(|transaction| -> Result<(), Fault> {
             transaction.insert(&mut [remote_gateway("a")])?;
@@ -61,9 +69,8 @@ async fn a_panic_undoes_the_write_and_the_next_one_works() {
     assert_eq!(names(&store).await, ["b"]);
 }
 
-#[tokio::test]
-async fn an_insert_that_fails_leaves_what_the_same_write_did_before() {
-    let store = memory().await;
+async fn an_insert_that_fails_leaves_what_the_same_write_did_before(engine: Engine) {
+    let store = engine.open().await;
     let mac = family(Kind::L2RemoteMac);
     let mut twin = mac.last().unwrap().clone();
     twin.set("id", Value::Uuid(Uuid::new_v4()));
@@ -82,9 +89,8 @@ async fn an_insert_that_fails_leaves_what_the_same_write_did_before() {
     assert!(!names.contains(&"undone".to_owned()), "{names:?}");
 }
 
-#[tokio::test]
-async fn a_bulk_that_fails_names_the_item_and_one_row_alone_is_not_numbered() {
-    let store = memory().await;
+async fn a_bulk_that_fails_names_the_item_and_one_row_alone_is_not_numbered(engine: Engine) {
+    let store = engine.open().await;
     let family = family(Kind::L2RemoteMac);
     let mac = family.last().unwrap().clone();
     insert(&store, family).await;
@@ -130,9 +136,8 @@ async fn a_bulk_that_fails_names_the_item_and_one_row_alone_is_not_numbered() {
     );
 }
 
-#[tokio::test]
-async fn an_update_of_nothing_is_not_found() {
-    let store = memory().await;
+async fn an_update_of_nothing_is_not_found(engine: Engine) {
+    let store = engine.open().await;
     let mut row = remote_gateway("a");
     let id = row.id();
     let fault = store
@@ -143,9 +148,8 @@ async fn an_update_of_nothing_is_not_found() {
     assert!(fault.message.contains(&id.to_string()), "{fault}");
 }
 
-#[tokio::test]
-async fn a_row_keeps_its_parents_for_life() {
-    let store = memory().await;
+async fn a_row_keeps_its_parents_for_life(engine: Engine) {
+    let store = engine.open().await;
     let family = family(Kind::L2GatewayConnection);
     let mut connection = family.last().unwrap().clone();
     let mut network = family
@@ -166,9 +170,8 @@ async fn a_row_keeps_its_parents_for_life() {
     assert!(fault.detail.unwrap().contains("another parent"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn readers_see_the_last_commit_while_a_write_is_under_way() {
-    let store = memory().await;
+async fn readers_see_the_last_commit_while_a_write_is_under_way(engine: Engine) {
+    let store = engine.open().await;
     insert(&store, vec![remote_gateway("old")]).await;
     let (inserted, is_inserted) = tokio::sync::oneshot::channel();
     let (go_on, may_go_on) = mpsc::channel::<()>();
@@ -196,9 +199,8 @@ async fn readers_see_the_last_commit_while_a_write_is_under_way() {
     assert_eq!(names(&store).await, ["old", "new"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_stays_as_it_is_while_others_write() {
-    let store = memory().await;
+async fn a_snapshot_stays_as_it_is_while_others_write(engine: Engine) {
+    let store = engine.open().await;
     insert(&store, vec![remote_gateway("old")]).await;
     let (read, is_read) = tokio::sync::oneshot::channel();
     let (go_on, may_go_on) = mpsc::channel::<()>();
@@ -289,9 +291,8 @@ async fn writes_that_wait_share_a_commit_and_each_error_stays_its_own() {
     assert!(commits <= 5, "{commits} commits for 40 writes");
 }
 
-#[tokio::test]
-async fn a_commit_that_changes_something_wakes_those_who_follow() {
-    let store = memory().await;
+async fn a_commit_that_changes_something_wakes_those_who_follow(engine: Engine) {
+    let store = engine.open().await;
     let mut revisions = store.revisions();
     insert(&store, vec![remote_gateway("a"), remote_gateway("b")]).await;
     revisions.changed().await.unwrap();
@@ -363,16 +364,9 @@ async fn the_write_ahead_log_does_not_grow_with_the_database() {
     assert!(log < 8 << 20, "{log} bytes in the log");
 }
 
-#[tokio::test]
-async fn who_is_behind_a_restart_is_told_to_begin_anew() {
-    let directory = tempdir().unwrap();
-    let url = directory
-        .path()
-        .join("l2gw.db")
-        .to_str()
-        .unwrap()
-        .to_owned();
-    let store = Store::open(&url).await.unwrap();
+async fn who_is_behind_a_restart_is_told_to_begin_anew(engine: Engine) {
+    let place = engine.place();
+    let store = Store::open(&place.url).await.unwrap();
     let doomed = remote_gateway("doomed");
     let id = doomed.id();
     insert(&store, vec![doomed, remote_gateway("kept")]).await;
@@ -404,7 +398,7 @@ async fn who_is_behind_a_restart_is_told_to_begin_anew() {
     assert_eq!(changes(3).await.unwrap(), reset, "a revision still to come");
     store.close().await;
 
-    let store = Store::open(&url).await.unwrap();
+    let store = Store::open(&place.url).await.unwrap();
     let changes = |since| {
         store.read(move |snapshot| {
             let mut resets = 0;

@@ -4,17 +4,17 @@ use model::fault::Fault;
 use model::resource::{Attribute, Resource, Shape};
 use model::row::Row;
 
-use super::value::{Bound, encode};
-use crate::schema::stored;
+use crate::schema::{never_null, stored};
+use crate::value::{Bound, encode};
 use crate::{Direction, Query};
 
-/// How many values the filters of one query may name: SQLite binds at most 32,766.
+/// How many values the filters of one query may name: SQLite binds at most 32,766, PostgreSQL 65,535.
 const MAX_VALUES: usize = 32_000;
 
-/// A statement with what is to be bound to its question marks.
-pub(super) struct Statement<'q> {
-    pub(super) sql: String,
-    pub(super) binds: Vec<Bound<'q>>,
+/// A statement with what is to be bound to its `$1`, `$2` …
+pub(crate) struct Statement<'q> {
+    pub(crate) sql: String,
+    pub(crate) binds: Vec<Bound<'q>>,
 }
 
 impl<'q> Statement<'q> {
@@ -22,22 +22,23 @@ impl<'q> Statement<'q> {
         self.sql.push_str(sql);
     }
 
+    /// Adds `sql` and, behind it, a place for `value`.
     fn bind(&mut self, sql: &str, value: Bound<'q>) {
-        self.sql.push_str(sql);
         self.binds.push(value);
+        self.sql.push_str(&format!("{sql}${}", self.binds.len()));
     }
 }
 
 /// The row of a marker: everything after it in the order of the query is behind it.
-pub(super) struct Marker {
+pub(crate) struct Marker {
     /// Its place in the order of insertion.
-    pub(super) key: i64,
+    pub(crate) key: i64,
     /// Its values.
-    pub(super) row: Row,
+    pub(crate) row: Row,
 }
 
-/// `"revision"` and the stored attributes: what [`super::value::decode`] reads.
-pub(super) fn columns(resource: &'static Resource) -> String {
+/// `"revision"` and the stored attributes: what [`crate::value::decode`] reads.
+pub(crate) fn columns(resource: &'static Resource) -> String {
     let mut sql = String::from("\"revision\"");
     for (_, attribute) in stored(resource) {
         sql.push_str(&format!(", \"{}\"", attribute.name));
@@ -46,37 +47,48 @@ pub(super) fn columns(resource: &'static Resource) -> String {
 }
 
 /// Takes the revision and then the stored attributes.
-pub(super) fn insert(resource: &'static Resource) -> String {
+pub(crate) fn insert(resource: &'static Resource) -> String {
+    let mut places = String::from("$1");
+    for place in 0..stored(resource).count() {
+        places.push_str(&format!(", ${}", place + 2));
+    }
     format!(
-        "INSERT INTO \"{}\" ({}) VALUES (?{})",
+        "INSERT INTO \"{}\" ({}) VALUES ({places})",
         resource.collection,
-        columns(resource),
-        ", ?".repeat(stored(resource).count())
+        columns(resource)
     )
 }
 
 /// Takes the revision, then what [`changing`] answers, and then what [`lasting`] answers.
-pub(super) fn update(resource: &'static Resource) -> String {
-    let mut sql = format!("UPDATE \"{}\" SET \"revision\" = ?", resource.collection);
+pub(crate) fn update(resource: &'static Resource) -> String {
+    let mut sql = format!("UPDATE \"{}\" SET \"revision\" = $1", resource.collection);
+    let mut place = 1;
     for (_, attribute) in changing(resource) {
-        sql.push_str(&format!(", \"{}\" = ?", attribute.name));
+        place += 1;
+        sql.push_str(&format!(", \"{}\" = ${place}", attribute.name));
     }
     sql.push_str(" WHERE TRUE");
     for (_, attribute) in lasting(resource) {
-        sql.push_str(&format!(" AND \"{}\" IS ?", attribute.name));
+        place += 1;
+        // An id is never null, and an index is used for it only if we say so.
+        let equals = match attribute.shape {
+            Shape::Id => "=",
+            _ => "IS NOT DISTINCT FROM",
+        };
+        sql.push_str(&format!(" AND \"{}\" {equals} ${place}", attribute.name));
     }
     sql
 }
 
 /// The stored attributes that an update writes.
-pub(super) fn changing(
+pub(crate) fn changing(
     resource: &'static Resource,
 ) -> impl Iterator<Item = (usize, &'static Attribute)> {
     stored(resource).filter(|(_, attribute)| !is_lasting(attribute))
 }
 
 /// The stored attributes that a row keeps for life: the id and the references.
-pub(super) fn lasting(
+pub(crate) fn lasting(
     resource: &'static Resource,
 ) -> impl Iterator<Item = (usize, &'static Attribute)> {
     stored(resource).filter(|(_, attribute)| is_lasting(attribute))
@@ -87,16 +99,16 @@ fn is_lasting(attribute: &Attribute) -> bool {
 }
 
 /// Takes an id.
-pub(super) fn find(resource: &'static Resource) -> String {
+pub(crate) fn find(resource: &'static Resource) -> String {
     format!(
-        "SELECT {} FROM \"{}\" WHERE \"id\" = ?",
+        "SELECT {} FROM \"{}\" WHERE \"id\" = $1",
         columns(resource),
         resource.collection
     )
 }
 
 /// The rows that were written after a revision, in the order in which they were written; all rows after revision 0.
-pub(super) fn written_since(resource: &'static Resource, since: u64) -> Statement<'static> {
+pub(crate) fn written_since(resource: &'static Resource, since: u64) -> Statement<'static> {
     let mut statement = Statement {
         sql: format!(
             "SELECT {} FROM \"{}\"",
@@ -109,14 +121,14 @@ pub(super) fn written_since(resource: &'static Resource, since: u64) -> Statemen
         statement.push(" ORDER BY \"key\"");
     } else {
         let since = Bound::Integer(since.cast_signed());
-        statement.bind(" WHERE \"revision\" > ?", since);
+        statement.bind(" WHERE \"revision\" > ", since);
         statement.push(" ORDER BY \"revision\", \"key\"");
     }
     statement
 }
 
 /// The rows of a query. `marker` is the row of the query's marker, if it has one.
-pub(super) fn select<'q>(
+pub(crate) fn select<'q>(
     query: &'q Query,
     marker: Option<&'q Marker>,
 ) -> Result<Statement<'q>, Fault> {
@@ -139,17 +151,17 @@ pub(super) fn select<'q>(
     statement.push(&order(&sort, query.reverse));
     if let Some(limit) = query.limit {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        statement.bind(" LIMIT ?", Bound::Integer(limit));
+        statement.bind(" LIMIT ", Bound::Integer(limit));
     }
     if query.reverse {
-        statement.push(")");
+        statement.push(") AS \"page\"");
         statement.push(&order(&sort, false));
     }
     Ok(statement)
 }
 
 /// The number of rows that match the filters of a query.
-pub(super) fn count(query: &Query) -> Result<Statement<'_>, Fault> {
+pub(crate) fn count(query: &Query) -> Result<Statement<'_>, Fault> {
     let mut statement = Statement {
         sql: format!(
             "SELECT count(*) FROM \"{}\" WHERE TRUE",
@@ -196,8 +208,7 @@ fn filter<'q>(query: &'q Query, statement: &mut Statement<'q>) -> Result<(), Fau
 fn one_of<'q>(name: &str, values: &[Bound<'q>], statement: &mut Statement<'q>) {
     let mut glue = format!("\"{name}\" IN (");
     for value in values {
-        statement.push(&glue);
-        statement.bind("?", *value);
+        statement.bind(&glue, *value);
         ", ".clone_into(&mut glue);
     }
     statement.push(")");
@@ -234,19 +245,20 @@ fn descends(direction: Direction, reverse: bool) -> bool {
 fn order(sort: &[(&'static Attribute, Direction)], reverse: bool) -> String {
     let mut sql = String::from(" ORDER BY ");
     for (attribute, direction) in sort {
+        // Said aloud because PostgreSQL holds null for the largest.
         let word = if descends(*direction, reverse) {
-            " DESC"
+            "DESC NULLS LAST"
         } else {
-            ""
+            "NULLS FIRST"
         };
-        sql.push_str(&format!("\"{}\"{word}, ", attribute.name));
+        sql.push_str(&format!("\"{}\" {word}, ", attribute.name));
     }
     sql.push_str(if reverse { "\"key\" DESC" } else { "\"key\"" });
     sql
 }
 
 /// Rows behind the marker: behind it in the first attribute, or equal in that and behind it in the others. Null stands
-/// before everything else, as SQLite sorts it.
+/// before everything else.
 fn behind<'q>(
     sort: &[(&'static Attribute, Direction)],
     marker: &'q Marker,
@@ -255,20 +267,37 @@ fn behind<'q>(
 ) {
     let [(attribute, direction), others @ ..] = sort else {
         let sign = if reverse { '<' } else { '>' };
-        statement.bind(&format!("\"key\" {sign} ?"), Bound::Integer(marker.key));
+        statement.bind(&format!("\"key\" {sign} "), Bound::Integer(marker.key));
         return;
     };
+    let resource = marker.row.resource;
     let name = attribute.name;
     let value = marker.row.get(name);
     let value = encode(attribute.shape, value).unwrap_or(Bound::Null);
     let null = matches!(value, Bound::Null);
-    match (descends(*direction, reverse), null) {
-        (false, true) => statement.push(&format!("(\"{name}\" IS NOT NULL")),
-        (false, false) => statement.bind(&format!("(\"{name}\" > ?"), value),
-        (true, true) => statement.push("(FALSE"),
-        (true, false) => statement.bind(&format!("(\"{name}\" IS NULL OR \"{name}\" < ?"), value),
+    // The first comparison of some says no more than the others; from it an engine sees where in its index to begin.
+    let (open, close) = match (descends(*direction, reverse), null) {
+        (false, true) => (format!("(\"{name}\" IS NOT NULL"), ")"),
+        (true, true) => ("(FALSE".to_owned(), ")"),
+        (false, false) => {
+            statement.bind(&format!("(\"{name}\" >= "), value);
+            (format!(" AND (\"{name}\" > "), "))")
+        }
+        (true, false) if never_null(resource, attribute) => {
+            statement.bind(&format!("(\"{name}\" <= "), value);
+            (format!(" AND (\"{name}\" < "), "))")
+        }
+        (true, false) => (format!("(\"{name}\" IS NULL OR \"{name}\" < "), ")"),
+    };
+    if null {
+        statement.push(&open);
+        statement.push(&format!(" OR (\"{name}\" IS NULL AND "));
+    } else {
+        statement.bind(&open, value);
+        statement.bind(&format!(" OR (\"{name}\" = "), value);
+        statement.push(" AND ");
     }
-    statement.bind(&format!(" OR (\"{name}\" IS ? AND "), value);
     behind(others, marker, reverse, statement);
-    statement.push("))");
+    statement.push(")");
+    statement.push(close);
 }

@@ -1,37 +1,39 @@
 //! What constraints say, in the words of the resource table.
 //!
-//! SQLite enforces them; it does not say well which one was violated (for foreign keys not at all). So after a refusal
-//! we look which it was, and before a deletion we look what stands against it.
+//! The database enforces them; it does not say well which one was violated (SQLite says nothing at all of foreign keys).
+//! So after a refusal we look which it was, and before a deletion we look what stands against it.
+
+use std::ops::ControlFlow;
 
 use model::fault::Fault;
 use model::resource::{Attribute, Kind, OnDelete, Resource, Shape};
 use model::row::{Row, Value};
 use model::table;
-use rusqlite::{Connection, OptionalExtension};
 use uuid::Uuid;
 
-use super::fault::fault;
-use super::value::{Bound, encode};
+use crate::engine::{Connection, Refusal, number};
+use crate::value::{Bound, encode};
 
-/// The fault for an error of a statement that writes `row`.
-pub(super) fn violation(connection: &Connection, row: &Row, error: rusqlite::Error) -> Fault {
-    if error.sqlite_error_code() != Some(rusqlite::ErrorCode::ConstraintViolation) {
-        return fault(error);
-    }
+/// The fault for the refusal of a statement that writes `row`.
+pub(crate) fn violation<C: Connection>(connection: &mut C, row: &Row, refusal: Refusal) -> Fault {
+    let cause = match refusal {
+        Refusal::Constraint(cause) => cause,
+        Refusal::Fault(fault) => return fault,
+    };
     let found = collision(connection, row).and_then(|collision| match collision {
         Some(collision) => Ok(Some(collision)),
         None => dangling(connection, row),
     });
     match found {
-        Ok(Some(violation)) => violation.with_detail(error),
-        Ok(None) => Fault::internal(error),
+        Ok(Some(violation)) => violation.with_detail(cause),
+        Ok(None) => Fault::internal(cause),
         Err(fault) => fault,
     }
 }
 
 /// The fault for a value that an attribute of this shape cannot have. A reference that is no UUID leads nowhere;
 /// everything else should not have come so far.
-pub(super) fn unfit(resource: &Resource, attribute: &Attribute, value: &Value) -> Fault {
+pub(crate) fn unfit(resource: &Resource, attribute: &Attribute, value: &Value) -> Fault {
     match (attribute.shape, value) {
         (Shape::Reference(target, _), Value::Text(text)) => {
             Resource::of(target).not_found.fill(text)
@@ -44,10 +46,10 @@ pub(super) fn unfit(resource: &Resource, attribute: &Attribute, value: &Value) -
 }
 
 /// The constraint by which another row stands in the way.
-fn collision(connection: &Connection, row: &Row) -> Result<Option<Fault>, Fault> {
+fn collision<C: Connection>(connection: &mut C, row: &Row) -> Result<Option<Fault>, Fault> {
     for unique in row.resource.unique {
         let mut sql = format!(
-            "SELECT 1 FROM \"{}\" WHERE \"id\" <> ?",
+            "SELECT \"key\" FROM \"{}\" WHERE \"id\" <> $1",
             row.resource.collection
         );
         let mut binds = vec![Bound::from(row.id())];
@@ -55,8 +57,8 @@ fn collision(connection: &Connection, row: &Row) -> Result<Option<Fault>, Fault>
         for attribute in unique.attributes {
             let value = row.get(attribute);
             let shape = row.resource.attribute(attribute).map(|a| a.shape);
-            sql.push_str(&format!(" AND \"{attribute}\" = ?"));
             binds.extend(shape.and_then(|shape| encode(shape, value)));
+            sql.push_str(&format!(" AND \"{attribute}\" = ${}", binds.len()));
             texts.push(value.text());
         }
         if exists(connection, &sql, &binds)? {
@@ -67,7 +69,7 @@ fn collision(connection: &Connection, row: &Row) -> Result<Option<Fault>, Fault>
 }
 
 /// The first reference that leads nowhere.
-fn dangling(connection: &Connection, row: &Row) -> Result<Option<Fault>, Fault> {
+fn dangling<C: Connection>(connection: &mut C, row: &Row) -> Result<Option<Fault>, Fault> {
     for attribute in row.resource.attributes {
         let Shape::Reference(target, _) = attribute.shape else {
             continue;
@@ -76,7 +78,10 @@ fn dangling(connection: &Connection, row: &Row) -> Result<Option<Fault>, Fault> 
             continue;
         };
         let target = Resource::of(target);
-        let sql = format!("SELECT 1 FROM \"{}\" WHERE \"id\" = ?", target.collection);
+        let sql = format!(
+            "SELECT \"key\" FROM \"{}\" WHERE \"id\" = $1",
+            target.collection
+        );
         if !exists(connection, &sql, &[Bound::from(*id)])? {
             return Ok(Some(target.not_found.fill(&id.to_string())));
         }
@@ -84,15 +89,21 @@ fn dangling(connection: &Connection, row: &Row) -> Result<Option<Fault>, Fault> 
     Ok(None)
 }
 
-fn exists(connection: &Connection, sql: &str, binds: &[Bound<'_>]) -> Result<bool, Fault> {
-    let mut statement = connection.prepare_cached(sql).map_err(fault)?;
-    let binds = rusqlite::params_from_iter(binds);
-    statement.exists(binds).map_err(fault)
+fn exists<C: Connection>(
+    connection: &mut C,
+    sql: &str,
+    binds: &[Bound<'_>],
+) -> Result<bool, Fault> {
+    Ok(number(connection, sql, binds)?.is_some())
 }
 
 /// Refuses the deletion of a row if a reference restricts it, or restricts a row that would have to go with it.
-pub(super) fn refuse_if_in_use(connection: &Connection, kind: Kind, id: Uuid) -> Result<(), Fault> {
-    let doomed = (Resource::of(kind), String::from("?"));
+pub(crate) fn refuse_if_in_use<C: Connection>(
+    connection: &mut C,
+    kind: Kind,
+    id: Uuid,
+) -> Result<(), Fault> {
+    let doomed = (Resource::of(kind), String::from("$1"));
     let mut to_visit = vec![doomed];
     while let Some((target, ids)) = to_visit.pop() {
         let mut cascades = Vec::new();
@@ -104,12 +115,8 @@ pub(super) fn refuse_if_in_use(connection: &Connection, kind: Kind, id: Uuid) ->
             match on_delete {
                 OnDelete::Restrict => {
                     let sql = format!("SELECT \"{}\" {from} LIMIT 1", attribute.name);
-                    let mut statement = connection.prepare_cached(&sql).map_err(fault)?;
-                    let used =
-                        statement.query_row([Bound::from(id)], |row| row.get::<_, [u8; 16]>(0));
-                    if let Some(used) = used.optional().map_err(fault)? {
-                        let used = Uuid::from_bytes(used).to_string();
-                        return Err(target.in_use.fill(&used));
+                    if let Some(used) = self::id(connection, &sql, id)? {
+                        return Err(target.in_use.fill(&used.to_string()));
                     }
                 }
                 OnDelete::Cascade => cascades.push((source, format!("SELECT \"id\" {from}"))),
@@ -118,6 +125,16 @@ pub(super) fn refuse_if_in_use(connection: &Connection, kind: Kind, id: Uuid) ->
         to_visit.extend(cascades);
     }
     Ok(())
+}
+
+/// The first id that a statement about `bound` answers.
+fn id<C: Connection>(connection: &mut C, sql: &str, bound: Uuid) -> Result<Option<Uuid>, Fault> {
+    let mut first = None;
+    connection.query(sql, &[Bound::from(bound)], &mut |row| {
+        first = Some(row.uuid(0)?);
+        Ok(ControlFlow::Break(()))
+    })?;
+    Ok(first)
 }
 
 /// Every attribute of the table that refers to resources of this kind.

@@ -12,22 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use model::fault::Fault;
-use rusqlite::Connection;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use super::connection::open_writer;
-use super::file::DatabaseFile;
-use super::readers::revision;
-use super::session::{Session, atomically, execute};
-use super::value::Bound;
-use crate::OpenError;
-use crate::engine::{WriteJob, unavailable};
+use crate::engine::{Connection, atomically, number, revision};
+use crate::job::{WriteJob, unavailable};
+use crate::session::Session;
+use crate::value::Bound;
 
 /// A group takes no more writes after this time: the first one has waited long enough.
 const GROUP_PATIENCE: Duration = Duration::from_millis(50);
-
-/// So many pages (of 4 KiB) may wait in the write-ahead log to be copied into the database.
-const PAGES_IN_LOG: i64 = 1000;
 
 /// So many deletions are remembered for those who follow the database. Whoever is further behind reads it anew.
 const TOMBSTONES: u64 = 100_000;
@@ -35,49 +29,44 @@ const TOMBSTONES: u64 = 100_000;
 type Queue = Receiver<Box<dyn WriteJob>>;
 type Ended = (Box<dyn WriteJob>, Result<(), Fault>);
 
-/// Owns the database file and the connection that writes it. Fields are dropped in this order: whoever waits for the end
-/// of `revisions` finds the file free.
-pub(super) struct Writer {
-    connection: Connection,
-    /// The revision of the last commit.
-    revision: u64,
+/// Owns the connection that writes the database. Fields are dropped in this order: whoever waits for the end of
+/// `revisions` finds the database free.
+pub(crate) struct Writer<C> {
+    pub(crate) connection: C,
     /// How many deletions the database remembers.
     tombstones: u64,
-    _file: DatabaseFile,
     revisions: watch::Sender<u64>,
 }
 
-impl Writer {
-    /// Opens the database and brings its schema up to date.
-    pub(super) fn open(file: DatabaseFile) -> Result<Self, OpenError> {
-        let connection = open_writer(file.path())?;
-        let revision = revision(&connection).map_err(|fault| OpenError::Engine {
-            path: file.path().to_owned(),
-            cause: fault.into(),
-        })?;
+impl<C: Connection + Send + 'static> Writer<C> {
+    /// Begins to write a database whose schema is up to date.
+    pub(crate) fn new(mut connection: C) -> Result<Self, Fault> {
+        connection.begin()?;
+        let revision = revision(&mut connection)?;
+        forget_deletions(&mut connection)?;
+        begin_timeline(&mut connection, revision)?;
+        connection.commit()?;
         Ok(Self {
             connection,
-            revision,
             tombstones: 0,
-            _file: file,
             revisions: watch::Sender::new(revision),
         })
     }
 
     /// The revision after every commit.
-    pub(super) fn revisions(&self) -> watch::Receiver<u64> {
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
         self.revisions.subscribe()
     }
 
     /// Starts the thread. It ends when the queue is closed and empty.
-    pub(super) fn start(mut self, queue: Queue) -> io::Result<()> {
+    pub(crate) fn start(mut self, queue: Queue) -> io::Result<()> {
         let thread = thread::Builder::new().name("store-write".to_owned());
         thread.spawn(move || {
             while let Ok(first) = queue.recv() {
                 self.run_group(first, &queue);
-                self.checkpoint_if_long();
+                self.connection.tidy();
             }
-            self.checkpoint("TRUNCATE");
+            self.connection.finish();
         })?;
         Ok(())
     }
@@ -85,21 +74,23 @@ impl Writer {
     /// Carries out `first` and what waits behind it, commits, and answers.
     fn run_group(&mut self, first: Box<dyn WriteJob>, queue: &Queue) {
         let mut ended = Vec::new();
-        let committed = match execute(&self.connection, "BEGIN IMMEDIATE", &[]) {
+        let committed = match self.connection.begin() {
             Ok(()) => self.run_all(first, queue, &mut ended),
             Err(fault) => {
-                // Those behind it need not wait for the lock one after the other.
+                // Those behind it need not wait one after the other.
                 let waiting = std::iter::once(first).chain(queue.try_iter());
                 ended.extend(waiting.map(|job| (job, Ok(()))));
                 Err(fault)
             }
         };
         match &committed {
-            Ok(revision) if *revision != self.revision => {
-                self.revision = *revision;
-                self.revisions.send_replace(*revision);
+            Ok(revision) => {
+                self.revisions.send_if_modified(|known| {
+                    let newer = *known != *revision;
+                    *known = *revision;
+                    newer
+                });
             }
-            Ok(_) => {}
             Err(fault) => {
                 tracing::error!(%fault, writes = ended.len(), "the database took no writes");
             }
@@ -117,28 +108,37 @@ impl Writer {
         ended: &mut Vec<Ended>,
     ) -> Result<u64, Fault> {
         let begun = Instant::now();
-        let mut revision = self.revision;
+        // Not from memory: while the connection was lost, others may have written.
+        let before = match revision(&mut self.connection) {
+            Ok(revision) => revision,
+            Err(fault) => {
+                ended.push((first, Ok(())));
+                let _ = self.connection.rollback();
+                return Err(fault);
+            }
+        };
+        let mut revision = before;
         let mut deletions = 0;
         let mut next = Some(first);
         while let Some(mut job) = next {
-            let mut session = Session::new(&self.connection, revision);
-            let end = run(&self.connection, job.as_mut(), &mut session);
+            let (end, after, deleted) = run(&mut self.connection, job.as_mut(), revision);
             if end.is_ok() {
-                revision = session.revision_after();
-                deletions += session.deletions;
+                revision = after;
+                deletions += deleted;
             }
             ended.push((job, end));
-            if self.connection.is_autocommit() {
-                return Err(unavailable("SQLite rolled the transaction back"));
+            if !self.connection.in_transaction() {
+                return Err(unavailable("the transaction was rolled back"));
             }
             let patient = begun.elapsed() < GROUP_PATIENCE;
             next = if patient { queue.try_recv().ok() } else { None };
         }
         let tombstones = self.tombstones + deletions;
-        self.commit(revision, tombstones).inspect_err(|_| {
-            // Where SQLite has rolled back by itself there is nothing left to roll back.
-            if !self.connection.is_autocommit() {
-                let _ = execute(&self.connection, "ROLLBACK", &[]);
+        let changed = (revision != before).then_some(revision);
+        self.commit(changed, tombstones).inspect_err(|_| {
+            // Where the database has rolled back by itself there is nothing left to roll back.
+            if self.connection.in_transaction() {
+                let _ = self.connection.rollback();
             }
         })?;
         self.tombstones = if tombstones > TOMBSTONES {
@@ -149,55 +149,60 @@ impl Writer {
         Ok(revision)
     }
 
-    fn commit(&self, revision: u64, tombstones: u64) -> Result<(), Fault> {
-        if revision != self.revision {
+    /// Commits, with the new revision if there is one.
+    fn commit(&mut self, revision: Option<u64>, tombstones: u64) -> Result<(), Fault> {
+        if let Some(revision) = revision {
             let revision = Bound::Integer(revision.cast_signed());
-            let sql = "UPDATE \"state\" SET \"revision\" = ?";
-            execute(&self.connection, sql, &[revision])?;
+            let sql = "UPDATE \"state\" SET \"revision\" = $1";
+            self.connection.execute(sql, &[revision])?;
         }
         if tombstones > TOMBSTONES {
-            let sql = "UPDATE \"state\" SET \"forgotten\" = \"revision\"";
-            execute(&self.connection, sql, &[])?;
-            execute(&self.connection, "DELETE FROM \"tombstones\"", &[])?;
+            forget_deletions(&mut self.connection)?;
         }
-        execute(&self.connection, "COMMIT", &[])
-    }
-
-    /// Copies the write-ahead log into the database when it is long. This is not left to SQLite, which would do it within
-    /// the commit: here the answers are out already.
-    fn checkpoint_if_long(&self) {
-        let in_log = self.checkpoint("NOOP");
-        if in_log.is_some_and(|pages| pages > PAGES_IN_LOG) {
-            self.checkpoint("PASSIVE");
-        }
-    }
-
-    /// `PRAGMA wal_checkpoint`: how many pages of the log are not in the database yet. What cannot be copied now, because
-    /// a reader needs the old pages or the disk is full, is copied another time; nothing is lost meanwhile.
-    fn checkpoint(&self, mode: &str) -> Option<i64> {
-        let sql = format!("PRAGMA wal_checkpoint({mode})");
-        let waiting = self.connection.query_row(&sql, [], |row| {
-            Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?)
-        });
-        let failed =
-            |error| tracing::warn!(%error, mode, "the write-ahead log was not checkpointed");
-        waiting.map_err(failed).ok()
+        self.connection.commit()
     }
 }
 
-fn run(
-    connection: &Connection,
+/// At the start: nobody who asks has seen an earlier run, who follows the database begins with everything.
+fn forget_deletions<C: Connection>(connection: &mut C) -> Result<(), Fault> {
+    let sql = "SELECT count(*) FROM \"tombstones\"";
+    if number(connection, sql, &[])?.unwrap_or_default() > 0 {
+        let sql = "UPDATE \"state\" SET \"forgotten\" = \"revision\"";
+        connection.execute(sql, &[])?;
+        connection.execute("DELETE FROM \"tombstones\"", &[])?;
+    }
+    Ok(())
+}
+
+/// From here on the database goes a way of its own: a copy of it that is opened elsewhere, or again later, goes another.
+fn begin_timeline<C: Connection>(connection: &mut C, revision: u64) -> Result<(), Fault> {
+    let sql = "INSERT INTO \"timelines\" (\"id\", \"revision\") VALUES ($1, $2)";
+    let revision = Bound::Integer(revision.cast_signed());
+    connection.execute(sql, &[Bound::from(Uuid::new_v4()), revision])?;
+    Ok(())
+}
+
+/// How the job ended, the revision afterwards, and how many deletions it noted.
+fn run<C: Connection>(
+    connection: &mut C,
     job: &mut dyn WriteJob,
-    session: &mut Session<'_>,
-) -> Result<(), Fault> {
-    atomically(connection, || {
-        let work = AssertUnwindSafe(|| job.run(session));
-        catch_unwind(work).unwrap_or_else(|panic| Err(panicked(panic)))
-    })
+    revision: u64,
+) -> (Result<(), Fault>, u64, u64) {
+    let mut after = revision;
+    let mut deletions = 0;
+    let end = atomically(connection, |connection| {
+        let mut session = Session::new(connection, revision);
+        let work = AssertUnwindSafe(|| job.run(&mut session));
+        let end = catch_unwind(work).unwrap_or_else(|panic| Err(panicked(panic)));
+        after = session.revision_after();
+        deletions = session.deletions;
+        end
+    });
+    (end, after, deletions)
 }
 
 /// The fault for work that panicked.
-pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Fault {
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Fault {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let fault = Fault::internal(format!("panic: {}", text.unwrap_or("without a message")));
@@ -210,9 +215,11 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use model::fault::FaultKind;
+    use rusqlite::Row;
 
     use super::*;
-    use crate::engine::{Answer, write_job};
+    use crate::job::{Answer, write_job};
+    use crate::sqlite::{Writing, temporary_writer};
 
     fn devices(names: usize) -> (Box<dyn WriteJob>, Answer<()>) {
         let names: Vec<_> = (0..names)
@@ -222,9 +229,10 @@ mod tests {
     }
 
     /// `PRAGMA max_page_count` is SQLite's own way to be out of space.
-    fn allow(writer: &Writer, pages: i64) {
+    fn allow(writer: &Writer<Writing>, pages: i64) {
         let set = writer
             .connection
+            .inner
             .pragma_update(None, "max_page_count", pages);
         // It answers with a row, which is no error here.
         assert!(matches!(
@@ -235,9 +243,10 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_unavailable_until_there_is_space() {
-        let mut writer = Writer::open(DatabaseFile::temporary().unwrap()).unwrap();
+        let mut writer = Writer::new(temporary_writer()).unwrap();
         let pages = writer
             .connection
+            .inner
             .pragma_query_value(None, "page_count", |row| row.get(0));
         let pages: i64 = pages.unwrap();
         allow(&writer, pages + 10);
@@ -253,7 +262,7 @@ mod tests {
         assert!(!fault.message.contains("full"), "that is for the log");
 
         // Whatever was told of the small one is true.
-        let mut session = Session::new(&writer.connection, writer.revision);
+        let mut session = Session::new(&mut writer.connection, 0);
         let seen = crate::Snapshot::seen_devices(&mut session).unwrap();
         assert_eq!(seen.len(), usize::from(small_end.is_ok()));
         assert_eq!(*writer.revisions.borrow(), seen.len() as u64);
@@ -266,9 +275,9 @@ mod tests {
 
     #[test]
     fn deletions_beyond_what_is_remembered_are_forgotten() {
-        let mut writer = Writer::open(DatabaseFile::temporary().unwrap()).unwrap();
+        let mut writer = Writer::new(temporary_writer()).unwrap();
         let (_queue, waiting) = channel();
-        let delete = |writer: &mut Writer| {
+        let delete = |writer: &mut Writer<Writing>| {
             let (job, mut answer) = write_job(|transaction| {
                 let mut row = model::row::Row::empty(model::resource::Kind::L2Gateway);
                 row.set("id", model::row::Value::Uuid(uuid::Uuid::from_u128(1)));
@@ -281,10 +290,10 @@ mod tests {
             writer.run_group(job, &waiting);
             assert!(answer.try_recv().unwrap().unwrap());
         };
-        let remembered = |writer: &Writer| {
+        let remembered = |writer: &Writer<Writing>| {
             let sql = "SELECT (SELECT count(*) FROM \"tombstones\"), \"forgotten\" FROM \"state\"";
-            let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
-            writer.connection.query_row(sql, [], read).unwrap()
+            let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+            writer.connection.inner.query_row(sql, [], read).unwrap()
         };
         delete(&mut writer);
         assert_eq!(remembered(&writer), (1, 0));
