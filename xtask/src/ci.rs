@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<bool> {
             totals = counted;
             Ok(ok)
         }),
+        step("fuzzing", fuzz),
         step("demo", || demo::run(&demo::Options::default())),
     ];
     println!();
@@ -45,6 +46,23 @@ fn step(name: &'static str, run: impl FnOnce() -> Result<bool>) -> (&'static str
         false
     });
     (name, ok)
+}
+
+/// Runs every fuzzing test again, each for a minute instead of seconds.
+fn fuzz() -> Result<bool> {
+    Ok(cargo()
+        .args([
+            "test",
+            "--package",
+            "l2gw-ovsdb",
+            "--package",
+            "l2gw-hardware-vtep",
+        ])
+        .args(["--test", "fuzz", "--test", "switch", "--", "fuzz", "any_"])
+        .env("L2GW_FUZZ_SECONDS", "60")
+        .status()
+        .context("cannot run cargo")?
+        .success())
 }
 
 fn run_cargo(arguments: &[&str]) -> Result<bool> {

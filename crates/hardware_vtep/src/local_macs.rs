@@ -126,12 +126,15 @@ pub async fn publish_local_macs(
         locator = session.transact(NAME, &transaction).await?.inserted(0);
     }
     let locator = locator.map(Atom::Uuid);
-    let transactions = writes.chunks(BATCH).map(|batch| -> Transaction {
-        let operations = batch.iter().cloned();
-        operations
-            .filter_map(|write| write.operation(locator.as_ref()))
-            .collect()
-    });
+    // No closure over borrowed batches: the future could not be sent to another thread then.
+    let mut operations = writes
+        .into_iter()
+        .filter_map(|write| write.operation(locator.as_ref()))
+        .peekable();
+    let mut transactions = Vec::new();
+    while operations.peek().is_some() {
+        transactions.push(operations.by_ref().take(BATCH).collect::<Transaction>());
+    }
     session
         .pipeline(NAME, transactions, WINDOW)
         .map(|outcome| outcome.map(drop))
@@ -140,7 +143,6 @@ pub async fn publish_local_macs(
     Ok(count)
 }
 
-#[derive(Clone)]
 enum Write {
     Delete(Uuid),
     SetIp(Uuid, Option<IpAddr>),

@@ -7,6 +7,7 @@ pub mod capture;
 pub mod certificates;
 pub mod daemon;
 pub mod frame;
+pub mod fuzz;
 pub mod installation;
 pub mod netns;
 pub mod ovsdb_cluster;

@@ -2,6 +2,7 @@
 //! 127.0.0.1, for as long as the value lives.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -164,6 +165,25 @@ impl OvsdbServer {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// What the server sends to a client that sends these requests one after the other, up to its `list_dbs` at the end:
+    /// a recording for [`crate::fuzz`].
+    pub fn record(&self, requests: &[serde_json::Value]) -> Result<Vec<u8>> {
+        let mut stream = UnixStream::connect(self.socket())?;
+        stream.set_read_timeout(Some(START_TIMEOUT))?;
+        let end = serde_json::json!({"id": "end", "method": "list_dbs", "params": []});
+        for request in requests.iter().chain([&end]) {
+            stream.write_all(request.to_string().as_bytes())?;
+        }
+        let mut recording = Vec::new();
+        let mut chunk = [0; 4096];
+        while !String::from_utf8_lossy(&recording).contains(r#""id":"end""#) {
+            let length = stream.read(&mut chunk)?;
+            ensure!(length > 0, "the server hung up");
+            recording.extend_from_slice(chunk.get(..length).unwrap_or_default());
+        }
+        Ok(recording)
     }
 
     /// Stops the process where it is (SIGSTOP): connections stay, nothing is answered.

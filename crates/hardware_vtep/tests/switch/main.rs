@@ -8,6 +8,7 @@
 mod apply;
 mod bad_days;
 mod fixture;
+mod fuzz;
 mod learnt;
 mod proxy;
 mod publish;
