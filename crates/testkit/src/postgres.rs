@@ -127,6 +127,27 @@ impl Postgres {
         Ok(())
     }
 
+    /// Gives it a certificate for 127.0.0.1 that it signed itself, `server.crt` in its data, and starts it anew.
+    ///
+    /// # Errors
+    /// openssl is not installed, or the cluster does not start.
+    pub fn use_tls(&self) -> Result<()> {
+        let mut certificate = self.program_at(Path::new("openssl"));
+        certificate.args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"]);
+        certificate.args(["-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        certificate.args(["-subj", "/CN=l2gw test"]);
+        certificate.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+        certificate.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+        certificate
+            .arg("-keyout")
+            .arg(self.data().join("server.key"));
+        certificate.arg("-out").arg(self.data().join("server.crt"));
+        run(certificate)?;
+        self.configure(&[("ssl", "on")])?;
+        self.kill()?;
+        self.start_again()
+    }
+
     /// Makes an empty database and returns its URL, by the Unix socket.
     ///
     /// # Errors
@@ -177,7 +198,10 @@ impl Postgres {
 
     /// A program of PostgreSQL as the owner of the cluster runs it.
     fn program(&self, name: &str) -> Command {
-        let program = self.programs.join(name);
+        self.program_at(&self.programs.join(name))
+    }
+
+    fn program_at(&self, program: &Path) -> Command {
         let mut command = if Uid::effective().is_root() {
             let mut command = Command::new("setpriv");
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);

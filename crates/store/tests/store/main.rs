@@ -12,6 +12,7 @@ mod engines;
 mod laws;
 mod opening;
 mod oracle;
+mod outages;
 mod paging;
 mod references;
 mod rows;
