@@ -3,7 +3,7 @@
 //! ```text
 //!  ovsdb-server ──replica──▶ desired ──▶ Kernel::converge ──▶ kernel
 //!       ▲                                     │    ▲             │
-//!       └──publish: ports and faults──────────┘    └notifications┘
+//!       └──publish: ports, faults, stations────┘    └notifications┘
 //! ```
 //!
 //! The loop is level-triggered: what woke it does not matter, every pass looks at the whole database and makes the kernel
@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hardware_vtep::{Database, NAME, Publication, PublishedPort};
+use hardware_vtep::{Database, LearntMacs, NAME, Publication, PublishedPort};
 use netlink_sys::Socket;
 use ovsdb::{Connection, ConnectionOptions, Link, SharedReplica, Target};
 use tokio::io::unix::AsyncFd;
@@ -28,7 +28,9 @@ use tokio::sync::watch;
 use crate::error::Error;
 use crate::kernel::apply::Failure;
 use crate::kernel::desired::{Desired, NodeConfig, Refusal, desired};
+use crate::kernel::name::InterfaceName;
 use crate::kernel::{Kernel, Report, sysctl};
+use crate::learnt::Telling;
 use crate::lock::Lock;
 use crate::options::{BORDER, SwitchOptions};
 use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
@@ -47,6 +49,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// A pass that the kernel woke and that wrote something is followed by a pause: if somebody undoes what we do, we don't
 /// fight at full speed.
 const TRUCE: Duration = Duration::from_millis(250);
+
+/// What the kernel tells in a burst, as it does of stations it learns, is taken in at once.
+const BURST: Duration = Duration::from_millis(20);
 
 /// Faults published at most; the log has them all.
 const FAULTS_TOLD: usize = 20;
@@ -94,6 +99,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
         publication,
         pause: FIRST_PAUSE,
         told: BTreeSet::new(),
+        telling: Telling::default(),
     };
     daemon.run(stop).await?;
     tracing::info!("switch stopped; the kernel goes on forwarding");
@@ -199,6 +205,8 @@ struct Daemon {
     pause: Duration,
     /// Faults in the log already.
     told: BTreeSet<String>,
+    /// What was learnt is told in the database.
+    telling: Telling,
 }
 
 /// Why a pass is made; it only decides what need not be looked at.
@@ -208,6 +216,8 @@ enum Wake {
     Kernel,
     Retry,
     Everything,
+    /// What was learnt is due to be told: no pass.
+    Learnt,
 }
 
 /// What is to be done after a pass.
@@ -240,12 +250,22 @@ impl Daemon {
                 _ = netfilter.tick() => Wake::Kernel,
                 () = sleep_until(retry) => Wake::Retry,
                 _ = everything.tick() => Wake::Everything,
+                () = self.telling.due() => Wake::Learnt,
             };
+            if wake == Wake::Learnt {
+                self.tell_learnt().await?;
+                continue;
+            }
             self.keep_server_up(wake).await;
             match self.pass(wake, &mut truce).await? {
-                Verdict::NothingNew => {}
+                Verdict::NothingNew => truce = Instant::now() + BURST,
                 Verdict::Done => retry = None,
                 Verdict::Again(pause) => retry = Some(Instant::now() + pause),
+            }
+            let learnt = self.worker.as_ref();
+            if wake != Wake::Kernel || learnt.is_some_and(|worker| worker.kernel.may_have_learnt())
+            {
+                self.telling.request();
             }
         }
     }
@@ -312,6 +332,36 @@ impl Daemon {
         } else {
             Ok(Verdict::Again(self.longer_pause()))
         }
+    }
+
+    /// Begins to tell the database what was learnt; the loop does not wait for the end.
+    async fn tell_learnt(&mut self) -> Result<(), Error> {
+        self.telling.begin();
+        let Link::Up { session, .. } = self.connection.link() else {
+            // Its return wakes us.
+            return Ok(());
+        };
+        let Some(mut worker) = self.worker.take() else {
+            return Err(lost_worker());
+        };
+        let work = tokio::task::spawn_blocking(move || {
+            let learnt = worker.learnt();
+            (worker, learnt)
+        });
+        let (worker, learnt) = work.await.map_err(|error| Error::Runtime(error.into()))?;
+        let tunnel_ip = worker.config.tunnel_ip;
+        self.worker = Some(worker);
+        match learnt {
+            Ok(learnt) => {
+                let replica = Arc::clone(self.connection.replica());
+                self.telling.tell(session, replica, tunnel_ip, learnt);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "what was learnt can't be read");
+                self.telling.request();
+            }
+        }
+        Ok(())
     }
 
     fn longer_pause(&mut self) -> Duration {
@@ -432,6 +482,28 @@ impl Worker {
             refusals: desired.refusals.clone(),
             report,
             config: Arc::clone(&self.config),
+        }))
+    }
+}
+
+impl Worker {
+    /// The stations learnt on physical ports, by the network whose bridge learnt them.
+    fn learnt(&mut self) -> io::Result<LearntMacs> {
+        let stations = self.kernel.learnt()?;
+        if stations.is_empty() {
+            return Ok(LearntMacs::new());
+        }
+        Ok(self.replica.read(|database| {
+            let networks = database
+                .into_iter()
+                .flat_map(|database| database.state().logical_switches.keys());
+            networks
+                .filter_map(|network| {
+                    let learnt = stations.get(&InterfaceName::bridge(network))?;
+                    let macs = learnt.iter().map(|mac| (*mac, None)).collect();
+                    Some((network.clone(), macs))
+                })
+                .collect()
         }))
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`options`] | the command line |
 //! | `daemon` | the loop: database and kernel are made to match |
+//! | `learnt` | what the kernel learnt is told in the database |
 //! | `ovsdb_server` | the database's server |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
 //! | `check` | what the host lacks |
@@ -14,6 +15,7 @@ mod daemon;
 mod down;
 mod error;
 pub mod kernel;
+mod learnt;
 mod lock;
 pub mod options;
 mod ovsdb_server;

@@ -203,6 +203,11 @@ impl FdbEntry {
         self.state & stated != 0 || self.flags & NTF_EXT_LEARNED != 0
     }
 
+    /// Whether it is of a bridge, which learnt it from a frame.
+    pub(crate) fn is_learnt(&self) -> bool {
+        self.controller.is_some() && !self.is_static() && self.state & NUD_PERMANENT == 0
+    }
+
     /// Where it leads; the device's own port and key are left out of the message.
     pub(crate) fn destination(&self, identity: VxlanIdentity) -> Option<Destination> {
         Some(Destination {

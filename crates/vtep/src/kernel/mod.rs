@@ -20,6 +20,7 @@ pub mod apply;
 pub mod desired;
 mod entries;
 mod events;
+mod learnt;
 mod message;
 pub mod name;
 mod netlink;
@@ -41,12 +42,14 @@ use self::apply::{Applier, Failure};
 use self::desired::NodeConfig;
 use self::entries::{FdbEntry, Neighbour};
 use self::events::{Event, Events};
+use self::learnt::Learnt;
 use self::name::InterfaceName;
 use self::netlink::Netlink;
 use self::observe::Indexes;
 use self::plan::{Plan, plan};
 use self::state::{KernelState, Pinned};
 
+pub use self::learnt::Stations;
 pub use self::observe::interface_mtu;
 
 /// From this many bridges on, looking at all of them is cheaper than at each.
@@ -61,6 +64,7 @@ pub struct Kernel {
     known: KernelState,
     indexes: Indexes,
     stale: Stale,
+    learnt: Learnt,
     other_writes: u64,
 }
 
@@ -106,6 +110,7 @@ impl Kernel {
             known: KernelState::default(),
             indexes: Indexes::default(),
             stale: Stale::everything(),
+            learnt: Learnt::default(),
             other_writes: 0,
         })
     }
@@ -140,6 +145,18 @@ impl Kernel {
             || self.stale.filter
             || self.stale.entries
             || !self.stale.bridges.is_empty())
+    }
+
+    /// Whether stations may have been learnt, moved or forgotten since [`Kernel::learnt`] looked, as far as notifications
+    /// were taken in.
+    pub fn may_have_learnt(&self) -> bool {
+        self.learnt.is_stale()
+    }
+
+    /// The stations learnt on physical ports, by bridge: of the bridges and ports found by the last look at links.
+    pub fn learnt(&mut self) -> io::Result<&Stations> {
+        self.learnt
+            .look(&mut self.netlink, &self.known, &self.indexes)
     }
 
     /// What the kernel holds of ours, looking only at what may have changed since the last look.
@@ -211,6 +228,7 @@ impl Kernel {
         let mut everywhere = stale.entries;
         let mut bridges = stale.bridges;
         if stale.links {
+            self.learnt.doubt_everything();
             let (seen, indexes) = observe::links(&mut self.netlink, &self.given)?;
             let old = std::mem::replace(&mut self.known, seen);
             let old_indexes = std::mem::replace(&mut self.indexes, indexes);
@@ -284,6 +302,7 @@ impl Kernel {
         if std::mem::take(&mut self.events.overflowed) {
             tracing::debug!("notifications were lost; looking at everything");
             self.stale = Stale::everything();
+            self.learnt.doubt_everything();
         }
         if std::mem::take(&mut self.events.filter_changed) {
             self.stale.filter = true;
@@ -301,6 +320,10 @@ impl Kernel {
                         || name.is_some_and(|name| self.given.contains(&name));
                 }
                 Event::Fdb { entry, gone } => {
+                    let bridge = entry.controller.and_then(|index| self.indexes.name(index));
+                    if let Some(bridge) = bridge {
+                        self.learnt.doubt(bridge);
+                    }
                     if let Some(bridge) = self.unexpected_fdb(&entry, gone) {
                         self.stale.bridges.insert(bridge);
                     }

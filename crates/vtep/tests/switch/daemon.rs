@@ -7,7 +7,11 @@ use std::time::Duration;
 use clap::Parser;
 use hardware_vtep::{Database, NAME};
 use model::switch::SwitchState;
+use model::value::MacAddress;
 use ovsdb::{Connection, ConnectionOptions, Target};
+use testkit::capture::send;
+use testkit::frame::{BROADCAST, Ethernet};
+use testkit::netns::{Netns, unique_prefix};
 use tokio::task::JoinHandle;
 use vtep::kernel::state::KernelState;
 
@@ -423,5 +427,136 @@ fn what_keeps_it_from_starting_is_said_in_a_line() {
         until(&controller, "the switch", |held| held.switch_names().next()).await;
         let told = switch.refusal("").await;
         assert!(told.ends_with("in use by a running l2gw vtep"), "{told}");
+    });
+}
+
+/// A bare-metal server behind `eth9` and another one behind `eth8`.
+fn bare_metal() -> [Netns; 2] {
+    ["eth9", "eth8"].map(|interface| {
+        let server = Netns::create(&unique_prefix()).unwrap();
+        server.ipv6_on_new_interfaces(false).unwrap();
+        let place = server.name();
+        ip(&format!(
+            "link add {interface} type veth peer name eth0 netns {place}"
+        ));
+        server.ip("link set eth0 up").unwrap();
+        server
+    })
+}
+
+/// Waits until what the server sends arrives; links and bridge ports take their time to come up.
+async fn is_heard(server: &Netns, port: &str) {
+    let probe = mac(0xfff);
+    for _ in 0..400 {
+        says_hello(server, probe);
+        if run("bridge", &format!("fdb show dev {port}")).contains(&probe.to_string()) {
+            run("bridge", &format!("fdb del {probe} dev {port} master"));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("nothing arrives at {port}");
+}
+
+fn says_hello(server: &Netns, station: MacAddress) {
+    let frame = Ethernet {
+        to: BROADCAST,
+        from: station.octets(),
+        ethertype: 0x88b5,
+        payload: vec![1; 60],
+    };
+    send(server, "eth0", &frame).unwrap();
+}
+
+/// Waits until the database says that exactly these stations were learnt, each in its network, behind our tunnel end.
+async fn learnt(controller: &Connection<Database>, wanted: &[(MacAddress, &str)]) {
+    let mut seen = Vec::new();
+    for _ in 0..400 {
+        seen = controller.replica().read(|held| {
+            let rows = held.into_iter().flat_map(Database::local_macs);
+            let mut rows: Vec<_> = rows
+                .map(|row| (row.mac, row.logical_switch.to_string(), row.tunnel_ip))
+                .collect();
+            rows.sort();
+            rows
+        });
+        let ours = wanted.iter().map(|(mac, network)| {
+            let tunnel_ip = Some("10.0.0.1".parse().unwrap());
+            (*mac, (*network).to_owned(), tunnel_ip)
+        });
+        if ours.eq(seen.iter().cloned()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("told: {seen:?}, not {wanted:?}");
+}
+
+#[test]
+fn learnt_stations_are_told_and_move_and_age_out() {
+    in_namespace(|| async {
+        let [first, second] = bare_metal();
+        let mut switch = Switch::new();
+        switch.start("--port one=eth9 --port two=eth8");
+        let controller = switch.controller();
+        let mut wanted = picture();
+        add(&mut wanted, "net-b", 124);
+        bind(&mut wanted, "net-a", "one", 0);
+        bind(&mut wanted, "net-b", "two", 0);
+        write(&controller, &wanted).await;
+        forwards(&wanted).await;
+        is_heard(&first, "eth9").await;
+        is_heard(&second, "eth8").await;
+
+        says_hello(&first, mac(0xaa));
+        says_hello(&first, mac(0xab));
+        // Declared behind an inside host: it can't be learnt elsewhere.
+        says_hello(&first, mac(1));
+        learnt(&controller, &[(mac(0xaa), "net-a"), (mac(0xab), "net-a")]).await;
+
+        // It moves to another network; the old one is told to forget it, as a switch's ageing would in time.
+        says_hello(&second, mac(0xaa));
+        run("bridge", &format!("fdb del {} dev eth9 master", mac(0xaa)));
+        learnt(&controller, &[(mac(0xaa), "net-b"), (mac(0xab), "net-a")]).await;
+
+        // The kernel forgets who is silent.
+        let bridge = vtep::kernel::name::InterfaceName::bridge(&name("net-a"));
+        ip(&format!("link set {bridge} type bridge ageing_time 100"));
+        learnt(&controller, &[(mac(0xaa), "net-b")]).await;
+
+        // Nor is anything told of a port that was taken out.
+        wanted
+            .bindings
+            .retain(|_, network| *network != name("net-b"));
+        write(&controller, &wanted).await;
+        learnt(&controller, &[]).await;
+    });
+}
+
+#[test]
+fn hundreds_of_stations_that_speak_at_once_starve_nobody() {
+    in_namespace(|| async {
+        let [server, _other] = bare_metal();
+        let mut switch = Switch::new();
+        switch.start("--port one=eth9");
+        let controller = switch.controller();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        write(&controller, &wanted).await;
+        forwards(&wanted).await;
+        is_heard(&server, "eth9").await;
+
+        let stations: Vec<_> = (0x1000..0x1100)
+            .map(|number| (mac(number), "net-a"))
+            .collect();
+        for (station, _) in &stations {
+            says_hello(&server, *station);
+        }
+        // Meanwhile somebody declares a station and somebody else breaks something.
+        station(&mut wanted, "net-a", mac(9), wan("192.0.2.2", 456), None);
+        write(&controller, &wanted).await;
+        run("nft", "flush ruleset");
+        forwards(&wanted).await;
+        learnt(&controller, &stations).await;
     });
 }
