@@ -197,9 +197,10 @@ fn value_name(shape: Shape) -> &'static str {
     match shape {
         Shape::Id => "UUID",
         Shape::Text(_) | Shape::Mirror(_) | Shape::Constant(_) | Shape::StatusReason => "TEXT",
+        Shape::CreatedAt | Shape::UpdatedAt => "TIME",
         Shape::Word(_) | Shape::Status => "WORD",
         Shape::Project => "PROJECT",
-        Shape::Integer(..) => "NUMBER",
+        Shape::Integer(..) | Shape::Revision => "NUMBER",
         Shape::Bool => "True|False",
         Shape::Reference(target, _) if Resource::of(target).named => "NAME/UUID",
         Shape::Reference(..) => "UUID",

@@ -25,7 +25,7 @@ const FILE: &str = "file";
 
 /// Whether several of a resource can be created from a file.
 pub(crate) fn is_possible(resource: &'static Resource) -> bool {
-    resource.bulk && resource.nested.is_some() && columns(resource).is_some()
+    resource.nested.is_some() && columns(resource).is_some()
 }
 
 /// The two attributes that a line has.

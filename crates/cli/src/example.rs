@@ -84,9 +84,14 @@ fn value(resource: &'static Resource, attribute: &Attribute) -> &'static str {
         Shape::Text(_) if attribute.name == "name" => name(resource.kind),
         Shape::Text(_) => "host1",
         Shape::Project => "84429618ed684296bc48eb120acf57bc",
-        Shape::Id | Shape::Mirror(_) | Shape::Constant(_) | Shape::Status | Shape::StatusReason => {
-            UUID
-        }
+        Shape::Id
+        | Shape::Mirror(_)
+        | Shape::Constant(_)
+        | Shape::Status
+        | Shape::StatusReason
+        | Shape::Revision
+        | Shape::CreatedAt
+        | Shape::UpdatedAt => UUID,
     }
 }
 

@@ -5,6 +5,8 @@
 
 use std::io::Write;
 
+use jiff::Timestamp;
+
 use crate::resource::{Resource, Shape};
 use crate::row::{Row, Value};
 use crate::status::Report;
@@ -35,6 +37,10 @@ enum Source {
     Constant(&'static str),
     Status,
     StatusReason,
+    Revision,
+    CreatedAt,
+    /// Seconds at this place of the row.
+    UpdatedAt(usize),
 }
 
 impl Projection {
@@ -67,6 +73,9 @@ impl Projection {
                 Shape::Constant(json) => Source::Constant(json),
                 Shape::Status => Source::Status,
                 Shape::StatusReason => Source::StatusReason,
+                Shape::Revision => Source::Revision,
+                Shape::CreatedAt => Source::CreatedAt,
+                Shape::UpdatedAt => Source::UpdatedAt(place),
                 Shape::Devices | Shape::FixedIps | Shape::BindingProfile => Source::Json(place),
                 Shape::VlanText => Source::Vlan(place),
                 _ => Source::Value(place),
@@ -106,6 +115,12 @@ impl Projection {
                     Some(reason) => write_text(out, reason),
                     None => out.extend_from_slice(b"null"),
                 },
+                Source::Revision => display(out, &row.revision),
+                Source::CreatedAt => write_time(out, row.created_at()),
+                Source::UpdatedAt(place) => match at(place) {
+                    Value::Integer(seconds) => write_time(out, Some(*seconds)),
+                    _ => write_time(out, row.created_at()),
+                },
             }
         }
         out.push(b'}');
@@ -138,6 +153,18 @@ fn write_value(out: &mut Vec<u8>, value: &Value) {
     }
 }
 
+/// A time as Neutron writes it, `2026-01-31T12:00:00Z`.
+fn write_time(out: &mut Vec<u8>, seconds: Option<i64>) {
+    match seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()) {
+        Some(time) => {
+            out.push(b'"');
+            display(out, &time);
+            out.push(b'"');
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
 /// Text that needs no escapes.
 fn quoted(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
@@ -161,9 +188,13 @@ mod tests {
     use crate::resource::Kind;
     use crate::status::Status;
 
+    const ID: u128 = (1_769_860_800_000 << 80) | (7 << 76) | (2 << 62) | 1;
+
     fn mac_row() -> Row {
         let mut row = Row::empty(Kind::L2RemoteMac);
-        row.set("id", Value::Uuid(Uuid::from_u128(1)));
+        // 2026-01-31T12:00:00Z in milliseconds, as a UUID of version 7 begins.
+        row.set("id", Value::Uuid(Uuid::from_u128(ID)));
+        row.revision = 9;
         row.set(
             "mac",
             Value::Mac(crate::value::MacAddress::from_u64(0x0011_22aa_bbcc)),
@@ -188,8 +219,8 @@ mod tests {
         assert_eq!(
             written(&Projection::all(row.resource), &row, &down),
             json!({
-                "id": "00000000-0000-0000-0000-000000000001",
-                "uuid": "00000000-0000-0000-0000-000000000001",
+                "id": Uuid::from_u128(ID),
+                "uuid": Uuid::from_u128(ID),
                 "mac": "00:11:22:aa:bb:cc",
                 "ipaddr": "2001:db8::1",
                 "rgw_connection": "00000000-0000-0000-0000-000000000002",
@@ -197,6 +228,9 @@ mod tests {
                 "status_reason": "switch \"tor\" is away",
                 "tenant_id": "p\"1",
                 "project_id": "p\"1",
+                "revision_number": 9,
+                "created_at": "2026-01-31T12:00:00Z",
+                "updated_at": "2026-01-31T12:00:00Z",
             })
         );
     }
@@ -212,7 +246,7 @@ mod tests {
         let some = Projection::of(row.resource, &["mac", "uuid", "bogus"]);
         assert_eq!(
             written(&some, &row, &report),
-            json!({"uuid": "00000000-0000-0000-0000-000000000001", "mac": "00:11:22:aa:bb:cc"})
+            json!({"uuid": Uuid::from_u128(ID), "mac": "00:11:22:aa:bb:cc"})
         );
         assert_eq!(asked.get(), 0);
         let all = written(&Projection::all(row.resource), &row, &report);

@@ -81,6 +81,8 @@ faults! {
     L2RemoteGatewayConnectionNotFound => "L2RemoteGatewayConnectionNotFound", 404, WhenStateChanges;
     /// No such remote MAC.
     L2RemoteMacNotFound => "L2RemoteMacNotFound", 404, WhenStateChanges;
+    /// The project has no quotas of its own.
+    TenantQuotaNotFound => "TenantQuotaNotFound", 404, WhenStateChanges;
     /// The path exists, the method does not.
     MethodNotAllowed => "HTTPMethodNotAllowed", 405, Never;
     /// The switch is away, so it cannot be compared.
@@ -119,6 +121,10 @@ faults! {
     L2RemoteGatewaySegmentationIdInUse => "L2RemoteGatewaySegmentationIDInUse", 409, WhenStateChanges;
     /// The MAC address is already declared on that network of that gateway.
     L2RemoteMacExists => "L2RemoteMacExists", 409, WhenStateChanges;
+    /// The project may have no more of these.
+    OverQuota => "OverQuota", 409, WhenStateChanges;
+    /// The resource was changed since the client looked at it.
+    RevisionConstraint => "RevisionNumberConstraintFailed", 412, WhenStateChanges;
     /// The body is larger than the server accepts.
     BodyTooLarge => "HTTPRequestEntityTooLarge", 413, Never;
     /// A defect or a failing machine.

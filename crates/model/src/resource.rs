@@ -51,8 +51,6 @@ pub struct Resource {
     pub extension: Option<Extension>,
     /// Whether PUT exists. Without it PUT is answered 405.
     pub updatable: bool,
-    /// Whether one POST may create several.
-    pub bulk: bool,
     /// Whether commands resolve a name to an id.
     pub named: bool,
     /// In the order in which lists show them and references are resolved.
@@ -153,6 +151,12 @@ pub enum Shape {
     Status,
     /// Why the status is not ACTIVE, in words; null when it is.
     StatusReason,
+    /// The revision of the database that wrote the row last: it grows with every change, and is what `If-Match` names.
+    Revision,
+    /// When the row was made: the time within its id (RFC 9562 section 5.7).
+    CreatedAt,
+    /// When the row was last changed, in seconds since 1970; null in rows of a database that did not note it yet.
+    UpdatedAt,
 }
 
 /// What happens to a row when what it refers to is deleted.
@@ -183,16 +187,24 @@ impl Shape {
         match self {
             Self::Id | Self::Reference(..) => Some(Storage::Uuid),
             Self::Ip | Self::TunnelEndpoint => Some(Storage::Ip),
-            Self::Integer(..) | Self::Bool | Self::Mac | Self::Vni | Self::VlanText => {
-                Some(Storage::Integer)
-            }
+            Self::Integer(..)
+            | Self::Bool
+            | Self::Mac
+            | Self::Vni
+            | Self::VlanText
+            | Self::UpdatedAt => Some(Storage::Integer),
             Self::Text(_)
             | Self::Word(_)
             | Self::Project
             | Self::Devices
             | Self::FixedIps
             | Self::BindingProfile => Some(Storage::Text),
-            Self::Mirror(_) | Self::Constant(_) | Self::Status | Self::StatusReason => None,
+            Self::Mirror(_)
+            | Self::Constant(_)
+            | Self::Status
+            | Self::StatusReason
+            | Self::Revision
+            | Self::CreatedAt => None,
         }
     }
 }
@@ -370,13 +382,13 @@ impl Attribute {
         self.shape.storage().is_some()
     }
 
-    /// Whether lists can be filtered and sorted by it: what the database keeps as one plain value.
+    /// Whether lists can be filtered and sorted by it as it is: what the database keeps as one plain value of the wire.
     pub const fn is_sortable(&self) -> bool {
         self.visible
             && self.is_stored()
             && !matches!(
                 self.shape,
-                Shape::Devices | Shape::FixedIps | Shape::BindingProfile
+                Shape::Devices | Shape::FixedIps | Shape::BindingProfile | Shape::UpdatedAt
             )
     }
 }

@@ -96,6 +96,12 @@ impl Row {
         self.uuid("id").unwrap_or_default()
     }
 
+    /// When the row was made, in seconds since 1970: the time within its id.
+    pub fn created_at(&self) -> Option<i64> {
+        let (seconds, _) = self.id().get_timestamp()?.to_unix();
+        i64::try_from(seconds).ok()
+    }
+
     /// An id or resolved reference.
     pub fn uuid(&self, name: &str) -> Option<Uuid> {
         match self.get(name) {

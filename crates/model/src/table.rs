@@ -18,7 +18,7 @@ pub const ALL: &[&Resource] = &[
 ];
 
 /// The version of the database schema that this table describes.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 pub(crate) fn of(kind: Kind) -> &'static Resource {
     match kind {
@@ -63,6 +63,25 @@ const STATUS_REASON: Attribute = Attribute::new(
 )
 .on_request();
 
+const REVISION_NUMBER: Attribute = Attribute::new(
+    "revision_number",
+    Shape::Revision,
+    "Grows with every change; PUT and DELETE with If-Match: revision_number=N apply to that one only",
+)
+.on_request();
+const CREATED_AT: Attribute =
+    Attribute::new("created_at", Shape::CreatedAt, "When it was made, UTC").on_request();
+const UPDATED_AT: Attribute = Attribute::new(
+    "updated_at",
+    Shape::UpdatedAt,
+    "When it was last changed, UTC",
+)
+.on_request()
+.since(3);
+/// Of what cannot be updated.
+const NEVER_UPDATED_AT: Attribute =
+    Attribute::new("updated_at", Shape::CreatedAt, "Same as created_at").on_request();
+
 const BASE_DESCRIPTION: &str = "Connects Neutron networks with external networks at layer 2.";
 const REMOTE_DESCRIPTION: &str =
     "Connects local networks with networks of remote clouds at layer 2.";
@@ -81,7 +100,6 @@ pub static NETWORK: Resource = Resource {
     about: "a network of the built-in catalogue",
     extension: None,
     updatable: true,
-    bulk: true,
     named: true,
     attributes: &[
         ID,
@@ -123,6 +141,9 @@ pub static NETWORK: Resource = Resource {
         Attribute::new("subnets", Shape::Constant("[]"), "The catalogue keeps no subnets")
             .on_request(),
         Attribute::new("status", Shape::Constant("\"ACTIVE\""), "Always ACTIVE").on_request(),
+        REVISION_NUMBER,
+        CREATED_AT,
+        UPDATED_AT,
     ],
     unique: &[Unique {
         attributes: &["provider:network_type", "provider:segmentation_id"],
@@ -154,7 +175,6 @@ pub static PORT: Resource = Resource {
     about: "a station on a network of the built-in catalogue, and the host it is on",
     extension: None,
     updatable: true,
-    bulk: true,
     named: true,
     attributes: &[
         ID,
@@ -220,6 +240,9 @@ pub static PORT: Resource = Resource {
             .put()
             .on_request(),
         Attribute::new("status", Shape::Constant("\"ACTIVE\""), "Always ACTIVE").on_request(),
+        REVISION_NUMBER,
+        CREATED_AT,
+        UPDATED_AT,
     ],
     unique: &[Unique {
         attributes: &["network_id", "mac_address"],
@@ -250,7 +273,6 @@ pub static L2_GATEWAY: Resource = Resource {
         updated: "2015-01-01T00:00:00-00:00",
     }),
     updatable: true,
-    bulk: false,
     named: true,
     attributes: &[
         ID,
@@ -266,6 +288,9 @@ pub static L2_GATEWAY: Resource = Resource {
         .put()
         .column("devices")
         .flag("device"),
+        REVISION_NUMBER,
+        CREATED_AT,
+        UPDATED_AT,
     ],
     unique: &[],
     not_found: Template(
@@ -298,7 +323,6 @@ pub static L2_GATEWAY_CONNECTION: Resource = Resource {
         updated: "2014-01-01T00:00:00-00:00",
     }),
     updatable: false,
-    bulk: false,
     named: false,
     attributes: &[
         ID,
@@ -328,6 +352,9 @@ pub static L2_GATEWAY_CONNECTION: Resource = Resource {
         .flag("default-segmentation-id"),
         TENANT_ID,
         PROJECT_ID,
+        REVISION_NUMBER,
+        CREATED_AT,
+        NEVER_UPDATED_AT,
     ],
     unique: &[Unique {
         attributes: &["l2_gateway_id", "network_id"],
@@ -364,7 +391,6 @@ pub static L2_REMOTE_GATEWAY: Resource = Resource {
         updated: "2015-12-31T00:00:00-00:00",
     }),
     updatable: true,
-    bulk: true,
     named: true,
     attributes: &[
         ID,
@@ -394,6 +420,9 @@ pub static L2_REMOTE_GATEWAY: Resource = Resource {
         PROJECT_ID,
         STATUS.on_request(),
         STATUS_REASON,
+        REVISION_NUMBER,
+        CREATED_AT,
+        UPDATED_AT,
     ],
     unique: &[],
     not_found: Template(
@@ -426,7 +455,6 @@ pub static L2_REMOTE_GATEWAY_CONNECTION: Resource = Resource {
         updated: "2015-12-31T00:00:00-00:00",
     }),
     updatable: false,
-    bulk: true,
     named: false,
     attributes: &[
         ID,
@@ -482,6 +510,9 @@ pub static L2_REMOTE_GATEWAY_CONNECTION: Resource = Resource {
             "The gateway connection it rides on",
         )
         .internal(),
+        REVISION_NUMBER,
+        CREATED_AT,
+        NEVER_UPDATED_AT,
     ],
     unique: &[Unique {
         attributes: &["l2_gateway_id", "network_id", "l2_remote_gateway_id"],
@@ -521,7 +552,6 @@ pub static L2_REMOTE_MAC: Resource = Resource {
         updated: "2015-12-31T00:00:00-00:00",
     }),
     updatable: false,
-    bulk: true,
     named: false,
     attributes: &[
         Attribute::new("id", Shape::Id, "UUID").on_request(),
@@ -558,6 +588,9 @@ pub static L2_REMOTE_MAC: Resource = Resource {
             "The gateway connection below its remote gateway connection: a MAC occurs once on it",
         )
         .internal(),
+        REVISION_NUMBER,
+        CREATED_AT,
+        NEVER_UPDATED_AT,
     ],
     unique: &[Unique {
         attributes: &["attachment_id", "mac"],

@@ -122,6 +122,11 @@ pub fn update(
 pub fn filter(resource: &'static Resource, key: &str, text: &str) -> Option<(usize, Condition)> {
     let place = input(resource, key)?;
     let attribute = resource.attributes.get(place)?;
+    let of = |number: Option<i64>| {
+        number.map_or(Condition::Never, |number| {
+            Condition::Is(Value::Integer(number))
+        })
+    };
     let condition = match attribute.shape {
         Shape::Constant(json) => {
             let constant = serde_json::from_str(json).unwrap_or(Json::Null);
@@ -130,6 +135,12 @@ pub fn filter(resource: &'static Resource, key: &str, text: &str) -> Option<(usi
             } else {
                 Condition::Never
             }
+        }
+        Shape::Status => Condition::Is(text.to_ascii_uppercase().as_str().into()),
+        Shape::Revision => of(text.parse().ok()),
+        Shape::CreatedAt | Shape::UpdatedAt => {
+            let time: Option<jiff::Timestamp> = text.parse().ok();
+            of(time.map(jiff::Timestamp::as_second))
         }
         _ if !attribute.is_sortable() => return None,
         _ => match check(attribute, key, &Json::String(text.to_owned())) {
@@ -146,11 +157,14 @@ pub fn filter(resource: &'static Resource, key: &str, text: &str) -> Option<(usi
 
 /// The place of the attribute that a list may be sorted by under this key.
 pub fn sort_key(resource: &'static Resource, key: &str) -> Option<usize> {
-    let sortable = |place: &usize| {
-        let attribute = resource.attributes.get(*place);
-        attribute.is_some_and(Attribute::is_sortable)
-    };
-    input(resource, key).filter(sortable)
+    let place = input(resource, key)?;
+    let attribute = resource.attributes.get(place)?;
+    match attribute.shape {
+        // Ids begin with the time.
+        Shape::CreatedAt => resource.position("id"),
+        Shape::UpdatedAt => Some(place),
+        _ => attribute.is_sortable().then_some(place),
+    }
 }
 
 /// An id as bodies and paths give it. Anything else stays text, so that "not found" can name it.
@@ -242,7 +256,14 @@ fn default_value(default: Default, project: &str) -> Value {
     }
 }
 
-/// The value of an attribute, by its shape.
+/// The value of an attribute that a client calls `key`.
+///
+/// # Errors
+/// 400: it is none of its shape; 409 for a device list that contradicts itself.
+pub fn value(attribute: &Attribute, key: &str, value: &Json) -> Result<Value, Fault> {
+    check(attribute, key, value)
+}
+
 fn check(attribute: &Attribute, key: &str, value: &Json) -> Result<Value, Fault> {
     let invalid = |reason: fmt::Arguments<'_>| Err(Fault::invalid(key, reason));
     let given = Given(value);
@@ -284,9 +305,16 @@ fn check(attribute: &Attribute, key: &str, value: &Json) -> Result<Value, Fault>
         )),
         (Shape::FixedIps, _) => fixed_ips(key, value),
         (Shape::BindingProfile, _) => binding_profile(key, value),
-        (Shape::Mirror(_) | Shape::Constant(_) | Shape::Status | Shape::StatusReason, _) => {
-            invalid(format_args!("it is read-only"))
-        }
+        (
+            Shape::Mirror(_)
+            | Shape::Constant(_)
+            | Shape::Status
+            | Shape::StatusReason
+            | Shape::Revision
+            | Shape::CreatedAt
+            | Shape::UpdatedAt,
+            _,
+        ) => invalid(format_args!("it is read-only")),
     }
 }
 
@@ -311,7 +339,10 @@ fn text(key: &str, value: &Json, max: usize) -> Result<Value, Fault> {
 }
 
 /// A whole number in a range, also as text.
-fn whole(key: &str, value: &Json, min: i64, max: i64) -> Result<Value, Fault> {
+///
+/// # Errors
+/// 400 for anything else.
+pub fn whole(key: &str, value: &Json, min: i64, max: i64) -> Result<Value, Fault> {
     let given = Given(value);
     let number = match value {
         Json::Number(number) => number.as_i64().or(number.as_u64().map(|_| i64::MAX)),

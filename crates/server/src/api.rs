@@ -20,6 +20,7 @@
 //! | `errors` | faults as replies |
 //! | `caller` | who asks |
 //! | `devices` | what the controllers tell of physical switches |
+//! | `quotas` | how many resources a project may have |
 //! | `discovery` | versions, resources and extensions |
 
 mod body;
@@ -30,6 +31,7 @@ mod errors;
 mod handlers;
 mod list;
 mod query;
+mod quotas;
 mod router;
 
 use std::sync::Arc;

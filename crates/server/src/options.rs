@@ -7,6 +7,7 @@ use std::str::FromStr;
 use crate::api::Limits;
 use crate::controller::connections::SwitchOptions;
 use crate::operations::OperationsOptions;
+use crate::rules::quota::Quota;
 
 /// Options of `l2gw server`.
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +24,10 @@ pub struct Options {
     /// Accept connections on physical switches that were never seen, and of networks that no switch can carry.
     #[arg(long)]
     pub allow_unknown_devices: bool,
+    /// How many resources of a kind a project may have unless PUT /v2.0/quotas says otherwise; unlimited where left out,
+    /// and by -1. Repeat it for other resources.
+    #[arg(long, value_name = "RESOURCE=LIMIT")]
+    pub quota: Vec<Quota>,
     /// Largest request body, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::DEFAULT.body)]
     pub body_limit: usize,

@@ -7,6 +7,7 @@
 mod connection;
 mod gateway;
 mod network;
+pub mod quota;
 mod remote;
 
 use std::collections::HashMap;
@@ -19,11 +20,15 @@ use model::row::{Row, Value};
 use store::{Query, Snapshot, Transaction};
 use uuid::Uuid;
 
+use self::quota::{Allowance, Quotas};
+
 /// The rules, as this server was told to apply them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
     /// Physical switches that were never seen, and networks that no switch could carry, may be used all the same.
     pub unknown_devices: bool,
+    /// How many resources a project may have unless something else was set for it.
+    pub quotas: Quotas,
 }
 
 impl Rules {
@@ -40,10 +45,14 @@ impl Rules {
         let at =
             |index: usize| move |fault: Fault| if bulk { fault.at_index(index) } else { fault };
         let mut known = Known::default();
+        let mut allowance = Allowance::default();
+        let now = now();
         let mut prepared = 0;
         for (index, row) in rows.iter_mut().enumerate() {
             row.set("id", Value::Uuid(Uuid::now_v7()));
+            stamp(row, now);
             self.complete(tx, &mut known, row).map_err(at(index))?;
+            allowance.take(tx, self.quotas, row).map_err(at(index))?;
             if looks_at_its_like(row.resource.kind) {
                 tx.insert(std::slice::from_mut(row)).map_err(at(index))?;
             } else {
@@ -79,6 +88,7 @@ impl Rules {
             gateway::update(self, tx, &before, row)?;
         }
         if row.values != before.values {
+            stamp(row, now());
             tx.update(row)?;
         }
         Ok(())
@@ -100,6 +110,20 @@ impl Rules {
             Kind::L2RemoteMac => remote::create_mac(tx, known, row),
         }
     }
+}
+
+/// Notes when the row was changed, where it can be.
+fn stamp(row: &mut Row, seconds: i64) {
+    let places = row.resource.attributes.iter().zip(&mut row.values);
+    for (attribute, slot) in places {
+        if attribute.shape == Shape::UpdatedAt {
+            *slot = Value::Integer(seconds);
+        }
+    }
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 /// Whether the rules of a kind look at other rows of that kind, so that a bulk must be inserted row by row.

@@ -20,6 +20,7 @@ use crate::controller::{self, Controllers};
 use crate::operations;
 use crate::options::{Listen, Options, state_directory};
 use crate::rules::Rules;
+use crate::rules::quota::Quotas;
 
 /// How long requests in flight may take to finish after the server was told to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -114,6 +115,7 @@ impl Server {
             board: Arc::clone(&controllers.board),
             rules: Rules {
                 unknown_devices: options.allow_unknown_devices,
+                quotas: Quotas::new(&options.quota),
             },
             limits: Limits {
                 body: options.body_limit,

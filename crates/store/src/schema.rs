@@ -102,6 +102,26 @@ CREATE TABLE "seen_devices" ("name" {text} PRIMARY KEY){table_without_key};
 "#
         )
     }
+
+    /// What version 3 adds beside the resources: how many rows of a kind a project may have, where that is not the
+    /// default; the kind is named by its collection.
+    fn quotas(&self) -> String {
+        let Self {
+            integer,
+            text,
+            table_without_key,
+            ..
+        } = self;
+        format!(
+            r#"CREATE TABLE "quotas" (
+  "project" {text} NOT NULL,
+  "kind" {text} NOT NULL,
+  "rows" {integer} NOT NULL,
+  PRIMARY KEY ("project", "kind")
+){table_without_key};
+"#
+        )
+    }
 }
 
 /// The statements that lead from version `version - 1` to `version`.
@@ -110,6 +130,7 @@ pub(crate) fn migration(dialect: &Dialect, table: &[&Resource], version: u32) ->
     match version {
         1 => sql.push_str(&dialect.besides()),
         2 => sql.push_str(&dialect.timelines()),
+        3 => sql.push_str(&dialect.quotas()),
         _ => {}
     }
     for resource in table {

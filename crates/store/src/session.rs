@@ -1,6 +1,6 @@
 //! One transaction: what [`Snapshot`] and [`Transaction`] do, on one connection of whichever engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use model::fault::Fault;
@@ -170,6 +170,31 @@ impl<C: Connection> Snapshot for Session<'_, C> {
         Ok(names)
     }
 
+    fn quotas(&mut self, project: &str) -> Result<BTreeMap<Kind, i64>, Fault> {
+        let mut quotas = BTreeMap::new();
+        let sql = "SELECT \"kind\", \"rows\" FROM \"quotas\" WHERE \"project\" = $1";
+        let project = Bound::Text(project);
+        self.connection.query(sql, &[project], &mut |row| {
+            let collection = row.text(0)?;
+            let resource = table::ALL.iter().find(|r| r.collection == collection);
+            if let Some(resource) = resource {
+                quotas.insert(resource.kind, row.integer(1)?);
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(quotas)
+    }
+
+    fn projects_with_quotas(&mut self) -> Result<Vec<String>, Fault> {
+        let mut projects = Vec::new();
+        let sql = "SELECT DISTINCT \"project\" FROM \"quotas\" ORDER BY \"project\"";
+        self.every(sql, &mut |row| {
+            projects.push(row.text(0)?.to_owned());
+            Ok(())
+        })?;
+        Ok(projects)
+    }
+
     fn lineage(&mut self) -> Result<Lineage, Fault> {
         let mut beginnings = Vec::new();
         let sql = "SELECT \"id\", \"revision\" FROM \"timelines\" ORDER BY \"key\"";
@@ -240,6 +265,20 @@ impl<C: Connection> Transaction for Session<'_, C> {
         })?;
         self.deletions += 1;
         Ok(true)
+    }
+
+    fn put_quotas(&mut self, project: &str, quotas: &BTreeMap<Kind, i64>) -> Result<(), Fault> {
+        self.change(|connection, _| {
+            let sql = "DELETE FROM \"quotas\" WHERE \"project\" = $1";
+            connection.execute(sql, &[Bound::Text(project)])?;
+            for (kind, rows) in quotas {
+                let sql = "INSERT INTO \"quotas\" VALUES ($1, $2, $3)";
+                let kind = Bound::Text(Resource::of(*kind).collection);
+                let values = [Bound::Text(project), kind, Bound::Integer(*rows)];
+                connection.execute(sql, &values)?;
+            }
+            Ok(())
+        })
     }
 
     fn remember_devices(&mut self, names: &[String]) -> Result<(), Fault> {

@@ -475,7 +475,13 @@ fn acceptable(shape: Shape) -> BoxedStrategy<Json> {
             .boxed(),
         Shape::FixedIps => ipv4.prop_map(|ip| json!([{"ip_address": ip}])).boxed(),
         Shape::BindingProfile => ipv4.prop_map(|ip| json!({"tunneling_ip": ip})).boxed(),
-        Shape::Mirror(_) | Shape::Constant(_) | Shape::Status | Shape::StatusReason => {
+        Shape::Mirror(_)
+        | Shape::Constant(_)
+        | Shape::Status
+        | Shape::StatusReason
+        | Shape::Revision
+        | Shape::CreatedAt
+        | Shape::UpdatedAt => {
             unreachable!("POST refuses these")
         }
     }

@@ -85,9 +85,6 @@ pub(super) fn posted(
         let Some(list) = body.get(wrapper.collection) else {
             continue;
         };
-        if !resource.bulk {
-            return Err(invalid("Bulk operation not supported"));
-        }
         let Ok(items) = serde_json::from_str::<Vec<&RawValue>>(list.get()) else {
             return Err(contains_invalid(wrapper.collection));
         };
@@ -125,15 +122,21 @@ pub(super) fn put(
     resource: &'static Resource,
     bytes: &[u8],
 ) -> Result<(Wrapper, Vec<(usize, Value)>), Fault> {
-    if bytes.is_empty() {
-        return Err(Fault::new(
-            FaultKind::InvalidRequest,
-            "Bad body request: Invalid format: b''.",
-        ));
-    }
-    let body = members(bytes)?;
+    let body = put_members(bytes)?;
     let (wrapper, object) = one(resource, Wrapper::of(resource), &body)?;
     Ok((wrapper, validate::update(resource, &object)?))
+}
+
+/// Reads the body of a PUT that is no resource: the object below `key`.
+///
+/// # Errors
+/// 400: there is none.
+pub(super) fn object_in(bytes: &[u8], key: &str) -> Result<Map<String, Json>, Fault> {
+    let body = put_members(bytes)?;
+    match body.get(key).filter(|value| value.get() != "null") {
+        Some(value) => object(key, value),
+        None => Err(unable_to_find(key)),
+    }
 }
 
 /// Reads a whole body.
@@ -219,6 +222,16 @@ async fn drain(mut body: Body, limits: Limits) {
     }
 }
 
+fn put_members(bytes: &[u8]) -> Result<BTreeMap<String, &RawValue>, Fault> {
+    if bytes.is_empty() {
+        return Err(Fault::new(
+            FaultKind::InvalidRequest,
+            "Bad body request: Invalid format: b''.",
+        ));
+    }
+    members(bytes)
+}
+
 /// The keys of the body and the JSON below each.
 fn members(bytes: &[u8]) -> Result<BTreeMap<String, &RawValue>, Fault> {
     let required = || invalid("Resource body required");
@@ -247,12 +260,7 @@ fn one(
         let value = body.get(wrapper.member)?;
         (value.get() != "null").then_some((wrapper, value))
     });
-    let (wrapper, value) = found.ok_or_else(|| {
-        invalid(&format!(
-            "Unable to find '{}' in request body",
-            preferred.member
-        ))
-    })?;
+    let (wrapper, value) = found.ok_or_else(|| unable_to_find(preferred.member))?;
     Ok((wrapper, object(wrapper.member, value)?))
 }
 
@@ -265,6 +273,10 @@ fn object(key: &str, value: &RawValue) -> Result<Map<String, Json>, Fault> {
 
 fn invalid(message: &str) -> Fault {
     Fault::new(FaultKind::InvalidBody, message)
+}
+
+fn unable_to_find(key: &str) -> Fault {
+    invalid(&format!("Unable to find '{key}' in request body"))
 }
 
 fn contains_invalid(key: &str) -> Fault {

@@ -87,6 +87,7 @@ fn described(extension: &Extension) -> Value {
     })
 }
 
-fn document(document: &Value) -> Response {
+/// A JSON document as a reply.
+pub(super) fn document(document: &Value) -> Response {
     ([(CONTENT_TYPE, JSON)], document.to_string()).into_response()
 }

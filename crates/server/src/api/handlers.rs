@@ -2,15 +2,16 @@
 
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, IF_MATCH};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use model::encode::{Projection, write_text};
-use model::fault::Fault;
+use model::fault::{Fault, FaultKind};
 use model::resource::Resource;
 use model::row::{Row, Value};
 use model::validate::{self, Context};
+use store::Snapshot;
 use uuid::Uuid;
 
 use super::body::{self, Posted, Wrapper};
@@ -84,6 +85,7 @@ pub(super) async fn update(
     id: String,
     request: Request,
 ) -> Result<Response, Refused> {
+    let precondition = Precondition::of(request.headers())?;
     let bytes = body::read(request, api.limits).await?;
     let (wrapper, changes) = body::parsed(bytes, move |bytes| body::put(resource, bytes)).await?;
     if !resource.updatable {
@@ -93,11 +95,8 @@ pub(super) async fn update(
     let row = api
         .store
         .write(move |tx| {
-            let current = match known(&id) {
-                Some(known) => tx.get(resource.kind, known)?,
-                None => None,
-            };
-            let mut row = current.ok_or_else(|| resource.not_found.fill(&id))?;
+            let mut row = current(tx, resource, &id)?;
+            precondition.holds(&row)?;
             rules.update(tx, &mut row, changes)?;
             Ok(row)
         })
@@ -110,18 +109,14 @@ pub(super) async fn delete(
     api: Api,
     resource: &'static Resource,
     id: String,
+    headers: &HeaderMap,
 ) -> Result<Response, Refused> {
+    let precondition = Precondition::of(headers)?;
     api.store
         .write(move |tx| {
-            let gone = match known(&id) {
-                Some(known) => tx.delete(resource.kind, known)?,
-                None => false,
-            };
-            if gone {
-                Ok(())
-            } else {
-                Err(resource.not_found.fill(&id))
-            }
+            let row = current(tx, resource, &id)?;
+            precondition.holds(&row)?;
+            tx.delete(resource.kind, row.id())
         })
         .await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -157,7 +152,7 @@ fn wrapper(resource: &'static Resource, parent: Option<&Parent>) -> Wrapper {
     }
 }
 
-fn caller(request: &Request) -> Result<Caller, Fault> {
+pub(super) fn caller(request: &Request) -> Result<Caller, Fault> {
     let caller = request.extensions().get::<Caller>().cloned();
     caller.ok_or_else(|| Fault::internal("nobody found out who asks"))
 }
@@ -171,15 +166,63 @@ fn known(id: &str) -> Option<Uuid> {
 }
 
 async fn found(api: &Api, resource: &'static Resource, id: String) -> Result<Row, Fault> {
-    let row = match known(&id) {
-        Some(known) => {
-            api.store
-                .read(move |snapshot| snapshot.get(resource.kind, known))
-                .await?
+    match known(&id) {
+        Some(_) => {
+            let read = move |snapshot: &mut dyn Snapshot| current(snapshot, resource, &id);
+            api.store.read(read).await
         }
+        None => Err(resource.not_found.fill(&id)),
+    }
+}
+
+/// The row of this id.
+fn current(
+    snapshot: &mut (impl Snapshot + ?Sized),
+    resource: &'static Resource,
+    id: &str,
+) -> Result<Row, Fault> {
+    let row = match known(id) {
+        Some(known) => snapshot.get(resource.kind, known)?,
         None => None,
     };
-    row.ok_or_else(|| resource.not_found.fill(&id))
+    row.ok_or_else(|| resource.not_found.fill(id))
+}
+
+/// `If-Match: revision_number=N`: a client that changes what it has seen, and nothing newer. Whatever else stands in
+/// If-Match is ignored, as upstream does.
+#[derive(Clone, Copy, Debug)]
+struct Precondition(Option<u64>);
+
+impl Precondition {
+    fn of(headers: &HeaderMap) -> Result<Self, Fault> {
+        let value = headers
+            .get(IF_MATCH)
+            .map(|value| value.to_str().unwrap_or_default());
+        let Some(number) = value.and_then(|value| value.trim().strip_prefix("revision_number="))
+        else {
+            return Ok(Self(None));
+        };
+        match number.trim().parse() {
+            Ok(number) => Ok(Self(Some(number))),
+            Err(_) => Err(Fault::new(
+                FaultKind::InvalidRequest,
+                format!("Bad if-match request: '{number}' is no revision number."),
+            )),
+        }
+    }
+
+    fn holds(self, row: &Row) -> Result<(), Fault> {
+        match self.0 {
+            Some(expected) if expected != row.revision => Err(Fault::new(
+                FaultKind::RevisionConstraint,
+                format!(
+                    "Constrained to {expected}, but current revision is {}",
+                    row.revision
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 fn json(status: StatusCode, body: Body) -> Response {

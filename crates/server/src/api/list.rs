@@ -4,6 +4,7 @@
 //! There are few readers, so none waits for a slow client: after [`HOLD`] it gives up its snapshot, and when the client
 //! has caught up another one continues behind the last row that was written. A client that keeps up sees one snapshot.
 
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use axum::body::{Body, Bytes};
 use futures_util::stream;
 use model::encode::{Projection, write_text};
 use model::fault::Fault;
-use store::Snapshot;
+use model::resource::Shape;
+use model::row::{Row, Value};
+use store::{Query, Snapshot};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
@@ -152,9 +155,24 @@ impl Page {
         }
         let deadline = Instant::now() + HOLD;
         let mut stop = Stop::End;
-        let query = self.listing.query.clone();
+        let mut query = self.listing.query.clone();
         let before = self.count;
+        // What is compared here is counted here too.
+        let mut sifted = (!self.listing.computed.is_empty()).then(|| query.limit.take());
+        if query.reverse
+            && let Some(Some(limit)) = sifted
+        {
+            return self.read_backwards(snapshot, &query, limit, api);
+        }
         snapshot.select(&query, &mut |row| {
+            if let Some(left) = &mut sifted {
+                match left {
+                    Some(0) => return ControlFlow::Break(()),
+                    _ if !self.matches(row, api) => return ControlFlow::Continue(()),
+                    Some(left) => *left -= 1,
+                    None => {}
+                }
+            }
             self.append(row, api);
             // A page that ends at its marker cannot be continued behind its last row: it is kept until it is whole.
             if self.out.len() < CHUNK || query.reverse {
@@ -178,12 +196,52 @@ impl Page {
         if let Stop::Slow(_) = stop {
             self.listing.query.marker = self.last;
             let sent = self.count - before;
-            self.listing.query.limit = query.limit.map(|limit| limit.saturating_sub(sent));
+            let limit = &mut self.listing.query.limit;
+            *limit = limit.map(|limit| limit.saturating_sub(sent));
         }
         Ok(stop)
     }
 
-    fn append(&mut self, row: &model::row::Row, api: &Api) {
+    /// Writes the last `limit` rows that match, for filters that the database does not know.
+    fn read_backwards(
+        &mut self,
+        snapshot: &mut dyn Snapshot,
+        query: &Query,
+        limit: u64,
+        api: &Api,
+    ) -> Result<Stop, Fault> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let mut last = VecDeque::new();
+        snapshot.select(query, &mut |row| {
+            if self.matches(row, api) {
+                if last.len() == limit {
+                    last.pop_front();
+                }
+                last.push_back(row.clone());
+            }
+            ControlFlow::Continue(())
+        })?;
+        for row in &last {
+            self.append(row, api);
+        }
+        Ok(Stop::End)
+    }
+
+    /// Whether a row passes the filters on what no database keeps.
+    fn matches(&self, row: &Row, api: &Api) -> bool {
+        self.listing.computed.iter().all(|filter| {
+            let attribute = row.resource.attributes.get(filter.attribute);
+            let value = match attribute.map(|attribute| attribute.shape) {
+                Some(Shape::Status) => (api.report)(row).status.as_str().into(),
+                Some(Shape::Revision) => Value::Integer(row.revision.cast_signed()),
+                Some(Shape::CreatedAt) => row.created_at().map_or(Value::Null, Value::Integer),
+                _ => Value::Null,
+            };
+            filter.any_of.contains(&value)
+        })
+    }
+
+    fn append(&mut self, row: &Row, api: &Api) {
         if self.count > 0 {
             self.out.push(b',');
         }

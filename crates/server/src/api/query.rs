@@ -7,7 +7,7 @@ use axum::http::header::HOST;
 use axum::http::{HeaderMap, Uri};
 use model::encode::Projection;
 use model::fault::{Fault, FaultKind};
-use model::resource::Resource;
+use model::resource::{Attribute, Resource};
 use model::row::Value;
 use model::validate::{self, Condition};
 use store::{Direction, Filter, Query};
@@ -20,6 +20,8 @@ pub(super) struct Listing {
     pub(super) projection: Projection,
     /// Links to the pages around; only where a limit was given.
     pub(super) links: Option<Links>,
+    /// Filters on what no database keeps; compared row by row.
+    pub(super) computed: Vec<Filter>,
     /// A filter that no row can match, or a marker that is no id.
     pub(super) nothing: bool,
 }
@@ -112,7 +114,15 @@ pub(super) fn listing(
             reverse: query.reverse,
         });
     }
+    let (stored, computed) = std::mem::take(&mut query.filters)
+        .into_iter()
+        .partition(|filter| {
+            let attribute = resource.attributes.get(filter.attribute);
+            attribute.is_some_and(Attribute::is_stored)
+        });
+    query.filters = stored;
     Ok(Listing {
+        computed,
         projection: Projection::of(resource, &values(&pairs, "fields")),
         query,
         links,
@@ -205,7 +215,9 @@ fn sort(
 /// The limit; none for 0, which means "no limit" too.
 fn limit(text: Option<&str>) -> Result<Option<u64>, Fault> {
     let Some(text) = text else { return Ok(None) };
-    match text.trim().parse::<u64>() {
+    let digits = text.trim();
+    let number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    match number.then(|| digits.parse().unwrap_or(u64::MAX)).ok_or(()) {
         Ok(limit) => Ok((limit > 0).then_some(limit)),
         Err(_) => Err(Fault::new(
             FaultKind::InvalidRequest,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -18,7 +18,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use super::errors::{Refused, method_not_allowed, no_such_path};
-use super::{Api, caller, devices, discovery, handlers};
+use super::{Api, caller, devices, discovery, handlers, quotas};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
@@ -44,6 +44,7 @@ pub fn router(api: Api) -> Router {
     }
     let routes = routes
         .merge(devices::routes())
+        .merge(quotas::routes())
         .fallback(async || no_such_path())
         .method_not_allowed_fallback(async || method_not_allowed())
         .layer(middleware::from_fn(caller::identify))
@@ -54,7 +55,7 @@ pub fn router(api: Api) -> Router {
 }
 
 /// A document answers GET alone; axum would let GET answer HEAD too, upstream answers 405.
-fn documents(get: MethodRouter<Api>) -> MethodRouter<Api> {
+pub(super) fn documents(get: MethodRouter<Api>) -> MethodRouter<Api> {
     get.head(async || method_not_allowed())
 }
 
@@ -76,9 +77,11 @@ fn of_item(resource: &'static Resource) -> MethodRouter<Api> {
                 answered(handlers::show(api, resource, id, request))
             },
         )
-        .delete(move |State(api): State<Api>, InPath(id): InPath| {
-            answered(handlers::delete(api, resource, id))
-        }),
+        .delete(
+            move |State(api): State<Api>, InPath(id): InPath, headers: HeaderMap| {
+                answered(async move { handlers::delete(api, resource, id, &headers).await })
+            },
+        ),
     );
     // Upstream has no update of connections and yet checks the body of one.
     if resource.updatable || resource.kind == Kind::L2GatewayConnection {

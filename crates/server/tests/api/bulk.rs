@@ -136,12 +136,12 @@ async fn a_bulk_that_is_none_is_refused() {
         (
             "/v2.0/l2-gateways",
             json!({"l2_gateways": []}),
-            "Bulk operation not supported",
+            "Resources required",
         ),
         (
             "/v2.0/l2-gateway-connections",
             json!({"l2_gateway_connections": [{}]}),
-            "Bulk operation not supported",
+            "Item 0: Failed to parse request. Required attribute 'network_id' not specified",
         ),
         (
             "/v2.0/l2-remote-macs",

@@ -176,6 +176,7 @@ pub(crate) fn options(directory: &TempDir) -> Options {
         database: Some(directory.path().join("l2gw.db").display().to_string()),
         switches: SwitchOptions::default(),
         allow_unknown_devices: false,
+        quota: Vec::new(),
         body_limit: 64 << 20,
         operations: OperationsOptions::default(),
     }
@@ -220,6 +221,15 @@ pub(crate) fn member(collection: &str) -> String {
 pub(crate) fn mac(number: usize) -> String {
     let [.., a, b, c, d] = number.to_be_bytes();
     format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// The object without what every write changes.
+pub(crate) fn unstamped(object: &Value) -> Value {
+    let mut object = object.clone();
+    for name in ["revision_number", "created_at", "updated_at"] {
+        object.as_object_mut().unwrap().remove(name).unwrap();
+    }
+    object
 }
 
 /// The object without what follows the switches and so may change between two looks.

@@ -15,6 +15,8 @@ mod devices;
 mod discovery;
 mod health;
 mod lists;
+mod quotas;
 mod remote;
+mod revisions;
 mod running;
 mod vectors;

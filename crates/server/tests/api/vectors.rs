@@ -1,8 +1,8 @@
 //! What networking-l2gw 22.0.0 answered to the same requests, in the same order.
 //!
 //! `vectors.json` was recorded from it without a switch driver. Left out are requests of callers who are no
-//! administrators, quotas, revision numbers in If-Match, and what rests on requests that were not recorded. "not found" of
-//! a connection names the id, which upstream forgets.
+//! administrators and what rests on requests that were not recorded. "not found" of a connection names the id, which
+//! upstream forgets. What is answered otherwise on purpose stands in [`BETTER`]; `docs/api-compatibility.md` says why.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,25 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, error, id, member, reply};
+
+/// Requests that upstream refuses for want of a feature: status and part of the answer here.
+const BETTER: &[(&str, u64, &str)] = &[
+    (
+        "bulk create one invalid",
+        400,
+        "Item 1: Invalid input for devices.",
+    ),
+    (
+        "bulk create plugin-level invalid second",
+        409,
+        "Item 1: L2 gateway segmentation id must be consistent",
+    ),
+    (
+        "bulk dict",
+        400,
+        "Object 'l2_gateways' contains invalid data",
+    ),
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_recorded_request_is_answered_as_upstream_answers_it() {
@@ -44,6 +63,12 @@ async fn every_recorded_request_is_answered_as_upstream_answers_it() {
             raw => request.body(raw.to_owned()),
         };
         let (status, body) = reply(request).await;
+        if let Some((_, wanted, part)) = BETTER.iter().find(|(name, ..)| *name == text("name")) {
+            let (status, _, message) = error((status, body));
+            assert_eq!(u64::from(status), *wanted, "{vector}: {message}");
+            assert!(message.contains(part), "{vector}: {message}");
+            continue;
+        }
         assert_eq!(status.as_u16(), vector["expect_status"], "{vector}: {body}");
         if let Some(kind) = vector["expect_error_type"].as_str() {
             let (_, got, message) = error((status, body.clone()));

@@ -157,7 +157,6 @@ mod tests {
             about: collection,
             extension: None,
             updatable: true,
-            bulk: true,
             named: true,
             attributes,
             unique: &[],

@@ -42,12 +42,15 @@ pub(crate) fn value(shape: Shape, number: u8) -> Value {
         Shape::Devices => Value::from(r#"[{"device_name":"s","interfaces":[{"name":"p"}]}]"#),
         Shape::FixedIps => Value::from(r#"[{"ip_address":"192.0.2.1"}]"#),
         Shape::BindingProfile => Value::from(r#"{"tunneling_ip":"192.0.2.1"}"#),
+        Shape::UpdatedAt => Value::Integer(i64::from(number)),
         Shape::Id
         | Shape::Reference(..)
         | Shape::Mirror(_)
         | Shape::Constant(_)
         | Shape::Status
-        | Shape::StatusReason => Value::Null,
+        | Shape::StatusReason
+        | Shape::Revision
+        | Shape::CreatedAt => Value::Null,
     }
 }
 
