@@ -125,6 +125,8 @@ pub struct Capabilities {
     pub switch_fault_status: bool,
     /// `Physical_Port.port_fault_status` (1.1.0).
     pub port_fault_status: bool,
+    /// `Tunnel.bfd_params` (1.3.0): the switch can be asked to check its tunnels.
+    pub bfd: bool,
 }
 
 impl Capabilities {
@@ -137,6 +139,7 @@ impl Capabilities {
             global_other_config: schema.has_column(table::GLOBAL, "other_config"),
             switch_fault_status: schema.has_column(table::PHYSICAL_SWITCH, "switch_fault_status"),
             port_fault_status: schema.has_column(table::PHYSICAL_PORT, "port_fault_status"),
+            bfd: schema.has_column(table::TUNNEL, "bfd_params"),
         }
     }
 }

@@ -169,6 +169,37 @@ async fn a_peer_that_is_no_ovsdb_server_is_told_apart() {
 }
 
 #[tokio::test]
+async fn garbage_in_the_midst_of_a_session_ends_it_and_nothing_before_it_is_lost() {
+    let (session, mut peer) = Peer::new();
+    let reply = session.transact("db", &Transaction::new());
+    let request = peer.receive().await;
+    peer.send(&json!({"id": request["id"], "result": [], "error": null}))
+        .await;
+    peer.stream.write_all(b"\x16\x03\x01").await.unwrap();
+    reply.await.unwrap();
+    let reason = session.ended().await.to_string();
+    assert!(reason.contains("byte 0x16"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_message_that_never_ends_is_refused_before_it_fills_the_memory() {
+    let (ours, mut stream) = tokio::io::duplex(1 << 16);
+    let options = SessionOptions {
+        message_limit: 1 << 20,
+        ..SessionOptions::default()
+    };
+    let session = Session::over(ours, &options);
+    stream.write_all(b"{\"id\":\"").await.unwrap();
+    let mut sent = 0;
+    while stream.write_all(&[b'x'; 1 << 16]).await.is_ok() {
+        sent += 1 << 16;
+        assert!(sent <= 2 << 20, "it goes on reading");
+    }
+    let reason = session.ended().await;
+    assert!(matches!(reason, Disconnected::Framing(_)), "{reason}");
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_understood_ends_the_session_with_its_name() {
     let (session, mut peer) = Peer::new();
     let replica = Arc::new(SharedReplica::<Rows>::default());

@@ -135,3 +135,64 @@ impl From<Endpoint> for Connections {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        switches: SwitchOptions,
+    }
+
+    fn parse(line: &str) -> Result<SwitchOptions, String> {
+        Line::try_parse_from(std::iter::once("l2gw").chain(line.split_whitespace()))
+            .map(|line| line.switches)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn devices_may_be_clusters_and_have_certificates_of_their_own() {
+        let options = parse(
+            "--device tcp:192.0.2.1:6640,tcp:192.0.2.2:6640 \
+             --device ssl:192.0.2.3:6640,key=/k,cert=/c,ca=/a --ovsdb-listen ptcp:6640",
+        )
+        .unwrap();
+        let [cluster, own] = options.devices.as_slice() else {
+            panic!("{options:?}");
+        };
+        assert_eq!(cluster.targets().len(), 2);
+        assert_eq!(own.tls().unwrap().ca_certificate, PathBuf::from("/a"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_way_out() {
+        for (line, words) in [
+            ("--device ptcp:6640", "to listen on"),
+            ("--ovsdb-listen tcp:192.0.2.1:6640", "is a --device"),
+            ("--ovsdb-private-key /k", "--ovsdb-certificate"),
+            ("--ovsdb-ca-cert /a", "--ovsdb-private-key"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_without_certificates_and_ports_in_use_are_told_at_the_start() {
+        let options = parse("--device ssl:192.0.2.3:6640").unwrap();
+        let error = Connections::open(options).await.unwrap_err().to_string();
+        assert!(
+            error.contains("ssl:192.0.2.3:6640 needs --ovsdb-private-key"),
+            "{error}"
+        );
+        let options = parse("--ovsdb-listen ptcp:0:192.0.2.1").unwrap();
+        let error = Connections::open(options).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot wait for switches: ptcp:0:192.0.2.1: "),
+            "{error}"
+        );
+    }
+}
