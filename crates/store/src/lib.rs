@@ -19,6 +19,7 @@
 //! | `engine` | what an engine does for all of these |
 //! | `sqlite` | the SQLite engine |
 //! | `postgres` | the PostgreSQL engine |
+//! | [`upkeep`] | version, check, backup and copy, for operators |
 //! | `error` | why a database cannot be opened |
 #![deny(missing_docs)]
 
@@ -35,10 +36,11 @@ mod session;
 mod sqlite;
 mod statement;
 mod threads;
+pub mod upkeep;
 mod value;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -50,6 +52,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 pub use crate::error::OpenError;
+pub use crate::postgres::without_password;
 pub use crate::query::{Change, Direction, Filter, Query};
 
 use crate::threads::Threads;
@@ -169,18 +172,6 @@ pub trait Snapshot {
     /// The database cannot be read.
     fn seen_devices(&mut self) -> Result<BTreeSet<String>, Fault>;
 
-    /// How many rows of a kind a project may have, where that was set; negative for "as many as it likes".
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    fn quotas(&mut self, project: &str) -> Result<BTreeMap<Kind, i64>, Fault>;
-
-    /// The projects for which [`Snapshot::quotas`] knows something, in order.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    fn projects_with_quotas(&mut self) -> Result<Vec<String>, Fault>;
-
     /// The timelines of the database: one for each time it was opened by [`Store::open`].
     ///
     /// # Errors
@@ -211,12 +202,6 @@ pub trait Transaction: Snapshot {
     /// # Errors
     /// `in_use` of the row, or of the row further down that would have to go too, to which a reference restricts.
     fn delete(&mut self, kind: Kind, id: Uuid) -> Result<bool, Fault>;
-
-    /// Replaces what [`Snapshot::quotas`] knows of a project.
-    ///
-    /// # Errors
-    /// The database cannot be written.
-    fn put_quotas(&mut self, project: &str, quotas: &BTreeMap<Kind, i64>) -> Result<(), Fault>;
 
     /// Remembers names of physical switches for [`Snapshot::seen_devices`]. Names that are known change nothing.
     ///

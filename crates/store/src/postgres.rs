@@ -16,9 +16,10 @@ mod server;
 mod tls;
 mod value;
 
+pub(crate) use self::connection::{Access, Session};
 pub(crate) use self::server::Server;
+pub use self::server::without_password;
 
-use self::connection::{Access, Session};
 use crate::OpenError;
 use crate::job::unavailable;
 use crate::threads::Threads;

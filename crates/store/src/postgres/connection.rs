@@ -57,7 +57,7 @@ const STEP: &str = "SAVEPOINT step;";
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
+pub(crate) enum Access {
     /// It cannot write.
     Read,
     /// It is the one that writes.
@@ -65,7 +65,7 @@ pub(super) enum Access {
 }
 
 /// A session, or one that was lost and is opened again with the next transaction.
-pub(super) struct Session {
+pub(crate) struct Session {
     server: Server,
     access: Access,
     live: Option<Live>,
@@ -87,7 +87,7 @@ struct Live {
 
 impl Session {
     /// Opens one. The one that writes takes the lock and brings the schema up to date. Blocks.
-    pub(super) fn open(server: Server, access: Access) -> Result<Self, OpenError> {
+    pub(crate) fn open(server: Server, access: Access) -> Result<Self, OpenError> {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -104,6 +104,11 @@ impl Session {
         };
         session.connect()?;
         Ok(session)
+    }
+
+    /// The version of the schema.
+    pub(crate) fn version(&mut self) -> Result<u32, OpenError> {
+        schema::version(self)
     }
 
     /// What the database is called.

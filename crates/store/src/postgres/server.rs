@@ -92,8 +92,8 @@ impl FromStr for Server {
     }
 }
 
-/// The URL as logs and errors may show it.
-pub(crate) fn without_password(url: &str) -> String {
+/// The URL of a database as logs and errors may show it; whatever is no URL is shown as it is.
+pub fn without_password(url: &str) -> String {
     let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
     let mut shown = place.to_owned();
     if let Some((scheme, rest)) = place.split_once("://")

@@ -28,7 +28,7 @@ const PREPARED: usize = 64;
 const PAGES_IN_LOG: i64 = 1000;
 
 /// A connection that cannot write.
-pub(super) struct Reading(rusqlite::Connection);
+pub(crate) struct Reading(rusqlite::Connection);
 
 /// The connection that writes. The file is let go of after it.
 pub(crate) struct Writing {
@@ -48,7 +48,7 @@ pub(super) fn open(path: &Path, access: OpenFlags) -> rusqlite::Result<rusqlite:
 
 impl Reading {
     /// Opens one.
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         Ok(Self(open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?))
     }
 }

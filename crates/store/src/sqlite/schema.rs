@@ -18,6 +18,14 @@ pub(super) fn migrate(path: &Path) -> Result<Connection, OpenError> {
     migrated(path, table::ALL, table::SCHEMA_VERSION)
 }
 
+/// The version of the schema; 0 for a new file.
+pub(super) fn version(path: &Path) -> Result<u32, OpenError> {
+    let failed = |error| refused(path, error);
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(failed)?;
+    let found = schema_version(&connection).map_err(failed)?;
+    found.ok_or_else(|| OpenError::Foreign(path.display().to_string()))
+}
+
 fn migrated(
     path: &Path,
     table: &[&'static Resource],
@@ -157,6 +165,7 @@ mod tests {
             about: collection,
             extension: None,
             updatable: true,
+            bulk: true,
             named: true,
             attributes,
             unique: &[],

@@ -17,3 +17,4 @@ mod paging;
 mod references;
 mod rows;
 mod transactions;
+mod upkeep;
