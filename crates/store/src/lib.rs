@@ -40,7 +40,7 @@ pub mod upkeep;
 mod value;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -172,6 +172,18 @@ pub trait Snapshot {
     /// The database cannot be read.
     fn seen_devices(&mut self) -> Result<BTreeSet<String>, Fault>;
 
+    /// How many rows of a kind a project may have, where that was set; negative for "as many as it likes".
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn quotas(&mut self, project: &str) -> Result<BTreeMap<Kind, i64>, Fault>;
+
+    /// The projects for which [`Snapshot::quotas`] knows something, in order.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    fn projects_with_quotas(&mut self) -> Result<Vec<String>, Fault>;
+
     /// The timelines of the database: one for each time it was opened by [`Store::open`].
     ///
     /// # Errors
@@ -202,6 +214,12 @@ pub trait Transaction: Snapshot {
     /// # Errors
     /// `in_use` of the row, or of the row further down that would have to go too, to which a reference restricts.
     fn delete(&mut self, kind: Kind, id: Uuid) -> Result<bool, Fault>;
+
+    /// Replaces what [`Snapshot::quotas`] knows of a project.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn put_quotas(&mut self, project: &str, quotas: &BTreeMap<Kind, i64>) -> Result<(), Fault>;
 
     /// Remembers names of physical switches for [`Snapshot::seen_devices`]. Names that are known change nothing.
     ///

@@ -26,6 +26,7 @@ const BATCH: usize = 10_000;
 const BESIDES: &[(&str, &[&str])] = &[
     ("seen_devices", &["name"]),
     ("timelines", &["id", "revision"]),
+    ("quotas", &["project", "kind", "rows"]),
 ];
 
 /// Why something could not be done to a database, in one line.

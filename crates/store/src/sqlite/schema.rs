@@ -165,7 +165,6 @@ mod tests {
             about: collection,
             extension: None,
             updatable: true,
-            bulk: true,
             named: true,
             attributes,
             unique: &[],
