@@ -2,6 +2,7 @@
 //! derived from [`model::view`]; the rest works on what a device's plan says.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
+use model::resource::{Attribute, Resource, Shape};
 use model::view::{self, L2_DEVICE, L2_DEVICE_PLAN, View};
 use openstack::page::Record;
 use openstack::{Client, Error};
@@ -81,10 +82,24 @@ pub(crate) fn commands() -> Vec<Command> {
 }
 
 fn listed(command: Command, view: &View) -> Command {
+    let filters = filters(view).map(|(attribute, flag)| {
+        Arg::new(attribute.name)
+            .long(flag)
+            .value_name(flag.to_uppercase())
+            .action(ArgAction::Append)
+            .help(format!("Only those whose {} is this", attribute.name))
+    });
     command
         .about(format!("List {}s", view.noun))
+        .args(filters)
         .args(output::arguments(Of::Many))
         .args(connection::behind())
+}
+
+/// The attributes by which a list can be narrowed, each with its option.
+fn filters(view: &View) -> impl Iterator<Item = (&'static Attribute, &'static str)> {
+    let attributes = view.attributes.iter();
+    attributes.filter_map(|attribute| Some((attribute, attribute.flag?)))
 }
 
 fn shown(command: Command, view: &View) -> Command {
@@ -147,7 +162,18 @@ impl<'m> Look<'m> {
         let options = Options::read(self.matches);
         let columns = Columns::choose(view, Of::Many, &options)?;
         let order = Order::choose(view, &options)?;
-        let answer = client.get(&[view.path], &[]).await?;
+        let mut query = Vec::new();
+        for (attribute, _) in filters(view) {
+            let values = self.matches.get_many::<String>(attribute.name);
+            for value in values.into_iter().flatten() {
+                let value = match attribute.shape {
+                    Shape::Reference(kind, _) => client.find(Resource::of(kind), value).await?,
+                    _ => value.clone(),
+                };
+                query.push((attribute.name.to_owned(), value));
+            }
+        }
+        let answer = client.get(&[view.path], &query).await?;
         let (width, out) = (console.width, &mut *console.out);
         let mut listing = output::listing(&columns, order, &options, width, out)?;
         client.read_page(&answer, &mut |record| {

@@ -85,6 +85,12 @@ faults! {
     TenantQuotaNotFound => "TenantQuotaNotFound", 404, WhenStateChanges;
     /// The path exists, the method does not.
     MethodNotAllowed => "HTTPMethodNotAllowed", 405, Never;
+    /// The switch complains about itself.
+    L2GatewayPhysicalSwitchFaultStatus => "L2GatewayPhysicalSwitchFaultStatus", 409, WhenStateChanges;
+    /// The switch complains about a port.
+    L2GatewayPhysicalPortFaultStatus => "L2GatewayPhysicalPortFaultStatus", 409, WhenStateChanges;
+    /// A switch of the gateway cannot do what the connection needs.
+    L2RemoteGatewayDeviceUnable => "L2RemoteGatewayDeviceUnable", 409, WhenStateChanges;
     /// The switch is away, so it cannot be compared.
     L2GatewayDeviceAway => "L2GatewayDeviceAway", 409, WhenStateChanges;
     /// The request took too long to arrive.

@@ -25,7 +25,7 @@ pub struct Intent {
     ports: BTreeMap<Uuid, Port>,
     gateways: BTreeMap<Uuid, Vec<Device>>,
     attachments: BTreeMap<Uuid, Attachment>,
-    remote_gateways: BTreeMap<Uuid, Ipv4Addr>,
+    remote_gateways: BTreeMap<Uuid, RemoteGateway>,
     stretches: BTreeMap<Uuid, Stretch>,
     /// Where a remote MAC is kept: below its stretch, so that a state of 100,000 of them is built in key order.
     remote_macs: HashMap<Uuid, (Uuid, MacAddress)>,
@@ -54,6 +54,14 @@ struct Port {
     ip: Option<IpAddr>,
     /// Where its host ends its tunnels; none while nobody said.
     host: Option<Ipv4Addr>,
+}
+
+/// The far end of WAN tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RemoteGateway {
+    ip: Ipv4Addr,
+    /// Whether switches are to watch the tunnels to it.
+    bfd: bool,
 }
 
 /// A network attached to a gateway: an l2_gateway_connection.
@@ -92,6 +100,8 @@ pub struct Desired {
     /// Resources (by id) that two declarations claim differently on this switch: the older one is in the state, the
     /// younger one is here with the reason.
     pub conflicts: BTreeMap<Uuid, String>,
+    /// The remote ends of tunnels, and whether the switch is to watch them by BFD.
+    pub bfd: BTreeMap<Ipv4Addr, bool>,
 }
 
 /// What a remote resource needs switches to hold.
@@ -101,6 +111,8 @@ pub struct Need {
     pub devices: Vec<Arc<str>>,
     /// The network it is on.
     pub logical_switch: LogicalSwitchName,
+    /// The network's own key.
+    pub network_key: Option<Vni>,
     /// The tunnel that leads to it.
     pub locator: Locator,
     /// Whether the tunnel is flooded.
@@ -162,7 +174,8 @@ impl Intent {
             }
             Kind::L2RemoteGateway => {
                 let ip = row.ipv4("ipaddr").ok_or_else(|| incomplete(row))?;
-                self.remote_gateways.insert(id, ip);
+                let bfd = row.flag("bfd");
+                self.remote_gateways.insert(id, RemoteGateway { ip, bfd });
             }
             Kind::L2RemoteGatewayConnection => {
                 let connection = (|| {
@@ -280,6 +293,10 @@ impl Intent {
             if connection.flood {
                 held.flood.insert(locator);
             }
+            if let Some(remote) = self.remote_gateways.get(&connection.remote_gateway) {
+                // Two remote gateways of one address are one tunnel.
+                *desired.bfd.entry(remote.ip).or_default() |= remote.bfd;
+            }
             let before = shared.entry(name).or_default();
             *before += 1;
             let first = *before == 1;
@@ -316,6 +333,7 @@ impl Intent {
                 .map(|device| device.name.clone())
                 .collect(),
             logical_switch: name.clone(),
+            network_key: self.networks.get(&found.network).and_then(|n| n.vni),
             locator,
             flood: found.flood,
             connection,
@@ -389,7 +407,7 @@ impl Intent {
 
     fn reach(&self, connection: &Connection) -> Option<(&LogicalSwitchName, Locator)> {
         let locator = Locator {
-            ip: *self.remote_gateways.get(&connection.remote_gateway)?,
+            ip: self.remote_gateways.get(&connection.remote_gateway)?.ip,
             tunnel_key: Some(connection.tunnel_key),
         };
         Some((self.name_of(connection.network)?, locator))

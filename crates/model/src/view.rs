@@ -1,7 +1,7 @@
 //! Views: what the API shows and nobody declares. Their attributes stand in a table like those of resources; REST answers
 //! and commands are derived from it. Shapes say no more than how values sort.
 
-use crate::resource::{Attribute, Resource, Shape};
+use crate::resource::{Attribute, Kind, OnDelete, Resource, Shape};
 
 /// Something to look at.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub struct View {
 }
 
 /// Every view that has a collection of its own.
-pub const ALL: &[&View] = &[&L2_DEVICE];
+pub const ALL: &[&View] = &[&L2_DEVICE, &L2_LOCAL_MAC];
 
 /// What results are made of, declared or looked at.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +107,45 @@ pub static L2_DEVICE: View = View {
             "Why nothing is changed or removed, see l2gw audit --accept-removal",
         ),
         text("written_at", "When something was last written"),
+    ],
+};
+
+/// `/v2.0/l2-local-macs`: the stations that switches have learnt behind their ports.
+pub static L2_LOCAL_MAC: View = View {
+    member: "l2_local_mac",
+    collection: "l2_local_macs",
+    path: "l2-local-macs",
+    noun: "local MAC",
+    command: "l2-local-mac",
+    short_command: "local-mac",
+    about: "a station that a switch has learnt behind one of its ports",
+    shown_alone: false,
+    attributes: &[
+        Attribute::new("mac_address", Shape::Mac, "MAC address of the station")
+            .column("mac_address"),
+        Attribute::new(
+            "ip_address",
+            Shape::Ip,
+            "Its address, where the switch knows one",
+        )
+        .column("ip_address"),
+        Attribute::new(
+            "network_id",
+            Shape::Reference(Kind::Network, OnDelete::Restrict),
+            "Network it is on",
+        )
+        .column("network_id")
+        .flag("network"),
+        text("device", "Physical switch that has learnt it")
+            .column("device")
+            .flag("device"),
+        text(
+            "port",
+            "Port it is behind; known where one port alone carries the network",
+        )
+        .column("port"),
+        number("vlan", "VLAN on that port").column("vlan"),
+        Attribute::new("tunnel_ip", Shape::Ip, "Where tunnels to it end"),
     ],
 };
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
-use hardware_vtep::{Capabilities, Database, PhysicalSwitch};
+use hardware_vtep::{Capabilities, Database, LocalMac, PhysicalSwitch};
 use jiff::Timestamp;
 use model::plan::{Plan, plan};
 use model::switch::LogicalSwitchName;
@@ -94,9 +94,10 @@ impl Account {
     /// Compares what the endpoint's database holds, or last held, with what it should hold. Nothing before it was read.
     pub fn compare(&self) -> Option<Comparison> {
         let devices = read(&self.told).devices.clone();
-        let desired = read(&self.intent).intent.desired(&devices);
+        let mut desired = read(&self.intent).intent.desired(&devices);
         self.held.read(|held| {
             let held = held?;
+            held.capabilities().fit(&mut desired.state);
             let ours = |name: &LogicalSwitchName| {
                 let there = held.state().logical_switches.get(name);
                 there.is_some_and(|l| l.owned) || desired.state.logical_switches.contains_key(name)
@@ -110,6 +111,23 @@ impl Account {
                 faults: held.faults(),
             })
         })
+    }
+
+    /// Asks the database, if this physical switch is in it and it is there.
+    pub(crate) fn ask<T>(&self, device: &str, question: impl Fn(&Database) -> T) -> Option<T> {
+        {
+            let told = read(&self.told);
+            if told.connected_since.is_none() || !told.devices.contains(device) {
+                return None;
+            }
+        }
+        self.held.read(|held| held.map(question))
+    }
+
+    /// The stations that the switches have learnt, or last had.
+    pub fn local_macs(&self) -> Vec<LocalMac> {
+        self.held
+            .read(|held| held.into_iter().flat_map(Database::local_macs).collect())
     }
 
     /// An operator agrees that rows are removed which the database does not know.

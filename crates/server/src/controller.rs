@@ -267,6 +267,7 @@ impl Controller {
         if self.account.take_consent() {
             self.consented(session, &wanted).await;
         }
+        self.watch_tunnels(session, &wanted).await;
         let todo = self.difference(&wanted);
         let permitted = todo.permitted();
         if permitted.is_empty() {
@@ -291,11 +292,38 @@ impl Controller {
     }
 
     fn wanted(&self) -> Wanted {
+        let capabilities = self
+            .connection
+            .replica()
+            .read(|d| d.map(Database::capabilities));
         let replica = read(&self.replica);
+        let mut desired = replica.intent.desired(&self.devices);
+        if let Some(capabilities) = capabilities {
+            // What is left out is told by [`Residue::report`], for those whom it concerns.
+            capabilities.fit(&mut desired.state);
+        }
         Wanted {
             revision: replica.revision,
             lineage: replica.lineage.clone(),
-            desired: replica.intent.desired(&self.devices),
+            desired,
+        }
+    }
+
+    /// Has the switches watch the tunnels that somebody wants to be watched. A tunnel's row comes from the switch when it
+    /// has the tunnel; that wakes us again.
+    async fn watch_tunnels(&self, session: &Session, wanted: &Wanted) {
+        if self.account.told().withheld.is_some() {
+            return;
+        }
+        let replica = self.connection.replica();
+        match hardware_vtep::set_bfd(session, replica, &wanted.desired.bfd).await {
+            Ok(0) => {}
+            Ok(changed) => {
+                tracing::info!(target = self.name, changed, "changed the BFD of tunnels")
+            }
+            Err(error) => {
+                tracing::warn!(target = self.name, %error, "the switch database refused BFD");
+            }
         }
     }
 
@@ -385,10 +413,15 @@ impl Controller {
     }
 
     fn put_up(&self, wanted: &Wanted, rest: &Difference) {
-        let faults = self
-            .connection
-            .replica()
-            .read(|database| database.map(Database::faults).unwrap_or_default());
+        let (faults, dead_tunnels, capabilities) = self.connection.replica().read(|database| {
+            let faults = database.map(Database::faults).unwrap_or_default();
+            let tunnels = database.into_iter().flat_map(Database::tunnels);
+            let dead = tunnels.filter_map(|tunnel| {
+                let words = tunnel.failure()?;
+                Some(((tunnel.switch, tunnel.remote?.ip), words))
+            });
+            (faults, dead.collect(), database.map(Database::capabilities))
+        });
         let conflicts = &wanted.desired.conflicts;
         let withheld = rest.objection.clone();
         self.account.tell(|told| {
@@ -399,6 +432,8 @@ impl Controller {
             .with_refusals(self.refusals.clone())
             .with_conflicts(conflicts.iter().map(|(id, why)| (*id, why.clone())))
             .with_faults(faults)
+            .with_dead_tunnels(dead_tunnels)
+            .with_capabilities(capabilities)
             .with_objection(withheld);
         self.board.put(
             self.devices.iter().cloned(),

@@ -9,10 +9,12 @@ mod gateway;
 mod network;
 pub mod quota;
 mod remote;
+mod switch;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use model::fault::Fault;
 use model::resource::{Kind, Resource, Shape};
@@ -20,11 +22,15 @@ use model::row::{Row, Value};
 use store::{Query, Snapshot, Transaction};
 use uuid::Uuid;
 
+use crate::status::Board;
+
 use self::quota::{Allowance, Quotas};
 
 /// The rules, as this server was told to apply them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
+    /// What the switches say themselves.
+    pub board: Arc<Board>,
     /// Physical switches that were never seen, and networks that no switch could carry, may be used all the same.
     pub unknown_devices: bool,
     /// How many resources a project may have unless something else was set for it.
@@ -37,7 +43,7 @@ impl Rules {
     /// # Errors
     /// The first fault; in a `bulk` it names the row's index.
     pub(crate) fn create(
-        self,
+        &self,
         tx: &mut dyn Transaction,
         rows: &mut [Row],
         bulk: bool,
@@ -72,7 +78,7 @@ impl Rules {
     /// # Errors
     /// The first fault.
     pub(crate) fn update(
-        self,
+        &self,
         tx: &mut dyn Transaction,
         row: &mut Row,
         changes: Vec<(usize, Value)>,
@@ -95,7 +101,7 @@ impl Rules {
     }
 
     fn complete(
-        self,
+        &self,
         tx: &mut dyn Transaction,
         known: &mut Known,
         row: &mut Row,
@@ -106,7 +112,7 @@ impl Rules {
             Kind::Port | Kind::L2RemoteGateway => Ok(()),
             Kind::L2Gateway => gateway::create(row),
             Kind::L2GatewayConnection => connection::create(self, tx, known, row),
-            Kind::L2RemoteGatewayConnection => remote::create_connection(tx, known, row),
+            Kind::L2RemoteGatewayConnection => remote::create_connection(self, tx, known, row),
             Kind::L2RemoteMac => remote::create_mac(tx, known, row),
         }
     }

@@ -114,6 +114,7 @@ impl Server {
             report: Arc::new(move |row| board.report(row)),
             board: Arc::clone(&controllers.board),
             rules: Rules {
+                board: Arc::clone(&controllers.board),
                 unknown_devices: options.allow_unknown_devices,
                 quotas: Quotas::new(&options.quota),
             },

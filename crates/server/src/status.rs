@@ -4,15 +4,17 @@
 //! A resource is ACTIVE where nothing of it is lacking; so 100,000 MACs in place cost nothing here.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock, Weak};
 
+use hardware_vtep::{Capabilities, Database};
 use model::intent::Need;
 use model::plan::{Blocked, Plan, Step};
 use model::resource::Kind;
 use model::row::Row;
 use model::status::{Report, Status};
 use model::switch::{Locator, LogicalSwitchName};
-use model::value::MacAddress;
+use model::value::{MacAddress, Vni};
 use uuid::Uuid;
 
 use crate::account::Account;
@@ -58,6 +60,10 @@ pub struct Residue {
     faults: HashMap<Arc<str>, String>,
     /// Why nothing is changed or removed.
     objection: Option<String>,
+    /// Tunnels that BFD finds dead, by physical switch and remote end, in words.
+    dead_tunnels: HashMap<(Arc<str>, Ipv4Addr), String>,
+    /// Whether tunnels cannot have keys of their own.
+    keyless: bool,
 }
 
 impl Residue {
@@ -145,7 +151,21 @@ impl Residue {
         self
     }
 
-    fn report(&self, device: &str, need: &Need, row: &Row, mac: Option<MacAddress>) -> Report {
+    /// Adds tunnels that BFD finds dead.
+    #[must_use]
+    pub fn with_dead_tunnels(mut self, tunnels: HashMap<(Arc<str>, Ipv4Addr), String>) -> Self {
+        self.dead_tunnels = tunnels;
+        self
+    }
+
+    /// Adds what the switch's schema has.
+    #[must_use]
+    pub fn with_capabilities(mut self, capabilities: Option<Capabilities>) -> Self {
+        self.keyless = capabilities.is_some_and(|has| !has.locator_tunnel_key);
+        self
+    }
+
+    fn report(&self, device: &Arc<str>, need: &Need, row: &Row, mac: Option<MacAddress>) -> Report {
         let name = &need.logical_switch;
         if let Some(reason) = self.conflicts.get(&need.connection) {
             return Report::because(Status::Error, reason.clone());
@@ -156,16 +176,27 @@ impl Residue {
         if let Some(fault) = self.faults.get(device) {
             return Report::because(Status::Error, format!("switch {device} reports {fault}"));
         }
+        let mut locator = need.locator;
+        if self.keyless {
+            if let Some(reason) = without_key(device, need.locator.tunnel_key, need.network_key) {
+                return Report::because(Status::Error, reason);
+            }
+            locator.tunnel_key = None;
+        }
         let lacking = if row.revision > self.revision || self.logical_switches.contains(name) {
             true
         } else if let Some(mac) = mac {
             self.macs.get(name).is_some_and(|macs| macs.contains(&mac))
         } else {
             let flood = self.flood.get(name);
-            need.flood && flood.is_some_and(|lacking| lacking.contains(&need.locator))
+            need.flood && flood.is_some_and(|lacking| lacking.contains(&locator))
         };
         if !lacking {
-            return Report::ACTIVE;
+            let tunnel = (Arc::clone(device), need.locator.ip);
+            return match self.dead_tunnels.get(&tunnel) {
+                Some(words) => Report::because(Status::Down, format!("switch {device}: {words}")),
+                None => Report::ACTIVE,
+            };
         }
         if let Some(objection) = &self.objection {
             return Report::because(
@@ -181,6 +212,16 @@ impl Residue {
             None => Report::because(Status::Build, format!("on its way to switch {device}")),
         }
     }
+}
+
+/// Why a tunnel with this key cannot be had on a switch that knows only the networks' own keys; nothing where it can.
+pub(crate) fn without_key(device: &str, key: Option<Vni>, network: Option<Vni>) -> Option<String> {
+    let key = key.filter(|key| Some(*key) != network)?;
+    let network = network.map_or_else(|| "none".to_owned(), |key| key.to_string());
+    Some(format!(
+        "switch {device} cannot use tunnel key {key}: its schema has no Physical_Locator.tunnel_key, \
+         so it must be the network's own, {network}"
+    ))
 }
 
 impl Board {
@@ -202,6 +243,14 @@ impl Board {
     pub fn accounts(&self) -> Vec<Arc<Account>> {
         let accounts = read(&self.accounts);
         accounts.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Asks the database of a physical switch, if the switch is there.
+    pub(crate) fn ask<T>(&self, device: &str, question: impl Fn(&Database) -> T) -> Option<T> {
+        let accounts = self.accounts();
+        accounts
+            .iter()
+            .find_map(|account| account.ask(device, &question))
     }
 
     /// Puts up what a controller saw, for all physical switches of its database.

@@ -1,19 +1,19 @@
 //! Devices: what the controllers tell of physical switches, as [`model::view`] has it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use hardware_vtep::Capabilities;
+use hardware_vtep::{Capabilities, LocalMac};
 use model::fault::{Fault, FaultKind};
 use model::plan::Plan;
 use model::status::{Report, Status};
-use model::view::{L2_DEVICE, L2_DEVICE_PLAN, View};
+use model::view::{L2_DEVICE, L2_DEVICE_PLAN, L2_LOCAL_MAC, View};
 use serde_json::{Map, Value, json};
 
 use super::Api;
@@ -33,14 +33,78 @@ pub(super) fn routes() -> Router<Api> {
             &format!("{all}/{{name}}/accept-removal"),
             post(accept_removal),
         )
+        .route(
+            &format!("/v2.0/{}", L2_LOCAL_MAC.path),
+            get(local_macs).head(head),
+        )
 }
 
-async fn list(State(api): State<Api>) -> Result<Response, Refused> {
+async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, Refused> {
     let devices = look(&api, None).await?;
+    let wanted = Filters::of(&L2_DEVICE, &uri);
     let records = devices
         .iter()
         .map(|device| record(&L2_DEVICE, |name| device.value(name)));
+    let records = records.filter(|record| wanted.matches(record));
     Ok(answer(L2_DEVICE.collection, records.collect()))
+}
+
+async fn local_macs(State(api): State<Api>, uri: Uri) -> Result<Response, Refused> {
+    let wanted = Filters::of(&L2_LOCAL_MAC, &uri);
+    let work = move || {
+        let accounts = api.board.accounts();
+        let mut macs: Vec<_> = accounts.iter().flat_map(|a| a.local_macs()).collect();
+        // In an order that people find their way in, and that stays.
+        macs.sort_unstable();
+        let records = macs
+            .iter()
+            .map(|found| record(&L2_LOCAL_MAC, |name| of_local_mac(found, name)));
+        let records = records.filter(|record| wanted.matches(record));
+        answer(L2_LOCAL_MAC.collection, records.collect())
+    };
+    let answer = tokio::task::spawn_blocking(work).await;
+    Ok(answer.map_err(Fault::internal)?)
+}
+
+fn of_local_mac(found: &LocalMac, attribute: &str) -> Value {
+    let port = found.port.as_ref();
+    match attribute {
+        "mac_address" => json!(found.mac.to_string()),
+        "ip_address" => json!(found.ip),
+        "network_id" => json!(found.logical_switch.as_str()),
+        "device" => json!(found.switch.as_deref()),
+        "port" => json!(port.map(|bound| &*bound.port.name)),
+        "vlan" => json!(port.map(|bound| bound.vlan.get())),
+        "tunnel_ip" => json!(found.tunnel_ip),
+        _ => Value::Null,
+    }
+}
+
+/// What records must be: each attribute that the query names has one of the values it gives.
+struct Filters(BTreeMap<&'static str, Vec<String>>);
+
+impl Filters {
+    fn of(view: &View, uri: &Uri) -> Self {
+        let mut filters = BTreeMap::<_, Vec<_>>::new();
+        for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+            if let Some(attribute) = view.attributes.iter().find(|a| a.name == key) {
+                let values = filters.entry(attribute.name).or_default();
+                values.push(value.into_owned());
+            }
+        }
+        Self(filters)
+    }
+
+    fn matches(&self, record: &Value) -> bool {
+        self.0.iter().all(|(attribute, values)| {
+            let text = match record.get(attribute) {
+                Some(Value::String(text)) => text.clone(),
+                Some(Value::Null) | None => String::new(),
+                Some(other) => other.to_string(),
+            };
+            values.contains(&text)
+        })
+    }
 }
 
 async fn show(State(api): State<Api>, InPath(name): InPath) -> Result<Response, Refused> {

@@ -52,7 +52,7 @@ pub(super) async fn create(
         wrapper,
         bulk,
     } = posted;
-    let rules = api.rules;
+    let rules = api.rules.clone();
     let rows = api
         .store
         .write(move |tx| {
@@ -91,7 +91,7 @@ pub(super) async fn update(
     if !resource.updatable {
         return Err(method_not_allowed());
     }
-    let rules = api.rules;
+    let rules = api.rules.clone();
     let row = api
         .store
         .write(move |tx| {

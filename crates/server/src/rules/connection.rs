@@ -10,10 +10,10 @@ use model::value::VlanId;
 use store::{Query, Snapshot};
 use uuid::Uuid;
 
-use super::{Known, Rules, collect, gateway};
+use super::{Known, Rules, collect, gateway, switch};
 
 pub(super) fn create(
-    rules: Rules,
+    rules: &Rules,
     tx: &mut dyn Snapshot,
     known: &mut Known,
     row: &mut Row,
@@ -29,6 +29,7 @@ pub(super) fn create(
     gateway::all_seen(rules, tx, &devices)?;
     let mut bindings = Bindings::of_others(tx, &devices, None)?;
     bindings.bind(&devices, vlan(row), network(row))?;
+    switch::can_bind(rules, &devices, vlan(row), network(row))?;
     let network = known.referred(tx, row, "network_id")?;
     if !rules.unknown_devices {
         vxlan_id(network)?;

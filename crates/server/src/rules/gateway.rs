@@ -21,7 +21,7 @@ pub(super) fn create(row: &mut Row) -> Result<(), Fault> {
 
 /// Merges the devices that the update names, now in `row`, into those that were there `before`.
 pub(super) fn update(
-    rules: Rules,
+    rules: &Rules,
     tx: &mut dyn Snapshot,
     before: &Row,
     row: &mut Row,
@@ -39,7 +39,7 @@ pub(super) fn update(
 
 /// Makes sure that a controller has seen each of these physical switches, now or earlier.
 pub(super) fn all_seen(
-    rules: Rules,
+    rules: &Rules,
     tx: &mut dyn Snapshot,
     devices: &[Device],
 ) -> Result<(), Fault> {

@@ -6,9 +6,10 @@ use model::resource::Kind;
 use model::row::{Row, Value};
 use store::{Query, Snapshot};
 
-use super::{Known, collect, connection, gateway};
+use super::{Known, Rules, collect, connection, gateway, switch};
 
 pub(super) fn create_connection(
+    rules: &Rules,
     tx: &mut dyn Snapshot,
     known: &mut Known,
     row: &mut Row,
@@ -20,7 +21,10 @@ pub(super) fn create_connection(
         let key = connection::vxlan_id(network)?;
         row.set("segmentation_id", Value::Integer(key));
     }
-    key_is_free(tx, known, row)
+    key_is_free(tx, known, row)?;
+    let devices = devices::parse(known.referred(tx, row, "l2_gateway_id")?.text("devices"))?;
+    let network = known.referred(tx, row, "network_id")?;
+    switch::can_use_key(rules, &devices, row, network)
 }
 
 pub(super) fn create_mac(

@@ -1,6 +1,7 @@
 //! A server without its REST half between a real database and a real ovsdb-server.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -144,6 +145,13 @@ impl Bench {
             .unwrap();
     }
 
+    pub(crate) async fn update(&self, mut row: Row) {
+        self.store
+            .write(move |transaction| transaction.update(&mut row))
+            .await
+            .unwrap();
+    }
+
     pub(crate) async fn delete(&self, kind: Kind, id: Uuid) {
         let deleted = self
             .store
@@ -187,6 +195,19 @@ impl Bench {
             assert!(begun.elapsed() < PATIENCE, "{report:?}, not {status}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// What a command of vtep-ctl(8) prints.
+    pub(crate) fn vtep_ctl(&self, words: &[&str]) -> String {
+        let database = format!("--db={}", self.switch.unix_target());
+        let output = Command::new("vtep-ctl")
+            .arg(database)
+            .args(words)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     pub(crate) async fn transact(&self, operations: impl IntoIterator<Item = Operation>) {

@@ -3,3 +3,4 @@
 mod bench;
 mod convergence;
 mod guard;
+mod tunnels;

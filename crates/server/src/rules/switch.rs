@@ -1,0 +1,143 @@
+//! What the switches themselves say against a declaration. Only those that are there are asked: what is declared for
+//! others is told by its status when they come.
+
+use model::devices::Device;
+use model::fault::{Fault, FaultKind};
+use model::row::Row;
+use model::switch::{LogicalSwitchName, PhysicalPort, PortVlan};
+use model::value::VlanId;
+
+use super::Rules;
+use crate::status::without_key;
+
+/// Makes sure that the ports exist and work, and that nobody else has the VLANs, in the order of upstream's checks.
+///
+/// # Errors
+/// 404: a switch has no such port. 409: a switch or port is faulty, or the VLAN is taken.
+pub(super) fn can_bind(
+    rules: &Rules,
+    devices: &[Device],
+    vlan: VlanId,
+    network: uuid::Uuid,
+) -> Result<(), Fault> {
+    if rules.unknown_devices {
+        return Ok(());
+    }
+    let network = LogicalSwitchName::new(network.to_string());
+    devices.iter().try_for_each(|device| {
+        let asked = rules.board.ask(&device.name, |held| {
+            let switches = held.physical_switches();
+            let switch = switches.get(&*device.name);
+            switch.map_or(Ok(()), |switch| {
+                working(device, switch)?;
+                free(device, vlan, &network, held.state())
+            })
+        });
+        asked.unwrap_or(Ok(()))
+    })
+}
+
+fn working(device: &Device, switch: &hardware_vtep::PhysicalSwitch) -> Result<(), Fault> {
+    let words = |faults: &std::collections::BTreeSet<String>| {
+        let faults: Vec<_> = faults.iter().map(String::as_str).collect();
+        faults.join(", ")
+    };
+    if !switch.faults.is_empty() {
+        return Err(Fault::new(
+            FaultKind::L2GatewayPhysicalSwitchFaultStatus,
+            format!(
+                "Physical Switch '{}' switch_fault_status is '{}'",
+                device.name,
+                words(&switch.faults)
+            ),
+        ));
+    }
+    device
+        .interfaces
+        .iter()
+        .try_for_each(|interface| match switch.ports.get(&*interface.name) {
+            None => Err(Fault::new(
+                FaultKind::L2GatewayInterfaceNotFound,
+                format!(
+                    "L2 Gateway interface '{}' not found on device {}.",
+                    interface.name, device.name
+                ),
+            )),
+            Some(faults) if !faults.is_empty() => Err(Fault::new(
+                FaultKind::L2GatewayPhysicalPortFaultStatus,
+                format!(
+                    "Physical Port '{}' in Physical switch '{}' port_fault_status is '{}'",
+                    interface.name,
+                    device.name,
+                    words(faults)
+                ),
+            )),
+            Some(_) => Ok(()),
+        })
+}
+
+/// A VLAN that a logical switch of ours has is left to the rules of connections: they know what it will be.
+fn free(
+    device: &Device,
+    vlan: VlanId,
+    network: &LogicalSwitchName,
+    held: &model::switch::SwitchState,
+) -> Result<(), Fault> {
+    for interface in &device.interfaces {
+        let own = [vlan];
+        let vlans = match interface.vlans.as_slice() {
+            [] => &own[..],
+            named => named,
+        };
+        for vlan in vlans {
+            let port_vlan = PortVlan {
+                port: PhysicalPort {
+                    switch: device.name.as_str().into(),
+                    name: interface.name.as_str().into(),
+                },
+                vlan: *vlan,
+            };
+            let taken = held.bindings.get(&port_vlan).filter(|bound| {
+                let ours = held.logical_switches.get(*bound).is_some_and(|l| l.owned);
+                *bound != network && !ours
+            });
+            if let Some(theirs) = taken {
+                return Err(Fault::new(
+                    FaultKind::L2GatewayDuplicateSegmentationId,
+                    format!(
+                        "Duplicate segmentation ID for the interface name={} of device {}: VLAN {vlan} is bound to \
+                         logical switch {theirs} of another controller",
+                        interface.name, device.name
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that the switches can use the tunnel key of a remote connection.
+///
+/// # Errors
+/// 409: one of them has no keys of tunnels, and the key is not the network's own.
+pub(super) fn can_use_key(
+    rules: &Rules,
+    devices: &[Device],
+    connection: &Row,
+    network: &Row,
+) -> Result<(), Fault> {
+    let key = connection.vni("segmentation_id");
+    let own = network.vni("provider:segmentation_id");
+    devices.iter().try_for_each(|device| {
+        let keyless = rules
+            .board
+            .ask(&device.name, |held| !held.capabilities().locator_tunnel_key);
+        if keyless != Some(true) {
+            return Ok(());
+        }
+        match without_key(&device.name, key, own) {
+            Some(reason) => Err(Fault::new(FaultKind::L2RemoteGatewayDeviceUnable, reason)),
+            None => Ok(()),
+        }
+    })
+}
