@@ -148,6 +148,10 @@ impl OvsdbServer {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+        if !self.arguments.is_empty() {
+            // Further remotes are open when it does anything at all: commands are taken in its main loop alone.
+            self.control(&["version"])?;
+        }
         Ok(())
     }
 

@@ -171,6 +171,11 @@ async fn write<S: AsyncWrite + Unpin>(
     let outcome: io::Result<()> = async {
         while let Some(request) = requests.recv().await {
             stream.write_all(&request).await?;
+            while let Ok(request) = requests.try_recv() {
+                stream.write_all(&request).await?;
+            }
+            // A TLS stream keeps what the socket does not take at once.
+            stream.flush().await?;
         }
         Ok(())
     }
