@@ -22,7 +22,7 @@ pub(crate) struct Options {
 /// Runs the bench; whether everything could be measured. A missed budget is reported and fails nothing.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     require_root("bench")?;
-    packages::ensure_installed()?;
+    packages::ensure_installed(packages::For::Demo)?;
     // The bench, too: a slow floor would flatter the product.
     let product = binary::build_release("l2gw")?;
     let bench = binary::build_release("l2gw-bench")?;

@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         println!("No demo is up.");
         return Ok(true);
     }
-    packages::ensure_installed()?;
+    packages::ensure_installed(packages::For::Demo)?;
     let binary = binary::build()?;
 
     let interrupt = Interrupt::watch()?;

@@ -11,9 +11,38 @@ enum Part {
     Program(&'static str),
     /// A file.
     File(&'static str),
+    /// A program in some version's directory, as `/usr/lib/postgresql/15/bin/initdb`.
+    Versioned {
+        /// The directory of versions.
+        versions: &'static str,
+        /// The program below one of them.
+        program: &'static str,
+    },
 }
 
-/// Each needed part and the Debian package that brings it.
+/// What somebody needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// The demo: what the product itself runs, and ping.
+    Demo,
+    /// The tests: that, and what they hold the product against.
+    Tests,
+}
+
+/// What only tests need, and the Debian package that brings it.
+const TEST_PARTS: [(Part, &str); 3] = [
+    (Part::Program("vtep-ctl"), "openvswitch-vtep"),
+    (Part::Program("openssl"), "openssl"),
+    (
+        Part::Versioned {
+            versions: "/usr/lib/postgresql",
+            program: "bin/initdb",
+        },
+        "postgresql",
+    ),
+];
+
+/// Each part that everybody needs and the Debian package that brings it.
 ///
 /// On a host with systemd, openvswitch-vtep brings Open vSwitch's own services along and Debian starts them. We need
 /// none of them: `l2gw vtep` runs an ovsdb-server of its own.
@@ -35,6 +64,11 @@ impl Part {
     fn is_there(&self) -> bool {
         match self {
             Self::File(path) => Path::new(path).exists(),
+            Self::Versioned { versions, program } => std::fs::read_dir(versions)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .any(|version| version.path().join(program).is_file()),
             Self::Program(name) => {
                 let path = std::env::var_os("PATH").unwrap_or_default();
                 std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
@@ -44,7 +78,7 @@ impl Part {
 
     fn name(&self) -> &'static str {
         match self {
-            Self::File(name) | Self::Program(name) => name,
+            Self::File(name) | Self::Program(name) | Self::Versioned { program: name, .. } => name,
         }
     }
 }
@@ -53,8 +87,8 @@ impl Part {
 ///
 /// # Errors
 /// Something is missing and we cannot install it: the line that does. Or the installation failed.
-pub(crate) fn ensure_installed() -> Result<()> {
-    let mut packages: Vec<_> = missing().map(|(_, package)| *package).collect();
+pub(crate) fn ensure_installed(whom: For) -> Result<()> {
+    let mut packages: Vec<_> = missing(whom).map(|(_, package)| *package).collect();
     packages.dedup();
     if packages.is_empty() {
         return Ok(());
@@ -75,7 +109,7 @@ pub(crate) fn ensure_installed() -> Result<()> {
         ]
         .concat(),
     )?;
-    let still: Vec<_> = missing().map(|(part, _)| part.name()).collect();
+    let still: Vec<_> = missing(whom).map(|(part, _)| part.name()).collect();
     ensure!(
         still.is_empty(),
         "installed, yet not found: {} (is /usr/sbin in PATH?)",
@@ -84,8 +118,15 @@ pub(crate) fn ensure_installed() -> Result<()> {
     Ok(())
 }
 
-fn missing() -> impl Iterator<Item = &'static (Part, &'static str)> {
-    PARTS.iter().filter(|(part, _)| !part.is_there())
+fn missing(whom: For) -> impl Iterator<Item = &'static (Part, &'static str)> {
+    let further: &[_] = match whom {
+        For::Demo => &[],
+        For::Tests => &TEST_PARTS,
+    };
+    PARTS
+        .iter()
+        .chain(further)
+        .filter(|(part, _)| !part.is_there())
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {

@@ -53,7 +53,7 @@ pub(crate) fn run() -> Result<bool> {
 /// Runs all tests, shows the runner's output as it comes, and counts.
 pub(crate) fn run_counting() -> Result<(bool, Totals)> {
     require_root("test")?;
-    packages::ensure_installed()?;
+    packages::ensure_installed(packages::For::Tests)?;
     let interrupt = Interrupt::watch()?;
     let mut child = cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
