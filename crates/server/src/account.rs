@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use hardware_vtep::{Capabilities, Database, LocalMac, PhysicalSwitch};
 use jiff::Timestamp;
@@ -47,6 +48,23 @@ pub struct Told {
     pub refusals: BTreeMap<LogicalSwitchName, String>,
     /// Why nothing is removed; see the removal guard.
     pub withheld: Option<String>,
+    /// The last plan that was made.
+    pub planned: Option<Planned>,
+    /// How long the last change of the database waited from its commit until the controller looked.
+    pub queue_delay: Option<Duration>,
+    /// Steps that were refused since the controller began.
+    pub refused_steps: u64,
+    /// Sessions that ended since the controller began.
+    pub sessions_lost: u64,
+}
+
+/// A plan, as far as it is worth counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// How many steps it has.
+    pub steps: usize,
+    /// How long making it took.
+    pub took: Duration,
 }
 
 /// What the endpoint's database holds, beside what it should hold.

@@ -16,7 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hardware_vtep::Database;
 use jiff::Timestamp;
@@ -29,7 +29,7 @@ use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::account::Account;
+use crate::account::{Account, Planned};
 use crate::lock::read;
 use crate::status::{Board, Residue, Sighting};
 
@@ -142,6 +142,8 @@ struct Controller {
     retry: Duration,
     /// What the last turn was refused, in the switch's words; shown until a turn succeeds.
     refusals: BTreeMap<LogicalSwitchName, String>,
+    /// The revision that the last turn looked at.
+    looked_at: u64,
 }
 
 /// What the switches behind the target should hold, and what that was derived from.
@@ -199,6 +201,7 @@ impl Controller {
             devices: BTreeSet::new(),
             retry: FIRST_RETRY,
             refusals: BTreeMap::new(),
+            looked_at: 0,
         }
     }
 
@@ -251,6 +254,7 @@ impl Controller {
     fn away(&self, reason: &str) {
         let reason = reason.to_owned();
         self.account.tell(|told| {
+            told.sessions_lost += u64::from(told.connected_since.is_some());
             told.connected_since = None;
             told.away = Some(reason.clone());
         });
@@ -291,12 +295,17 @@ impl Controller {
         pause
     }
 
-    fn wanted(&self) -> Wanted {
+    fn wanted(&mut self) -> Wanted {
         let capabilities = self
             .connection
             .replica()
             .read(|d| d.map(Database::capabilities));
         let replica = read(&self.replica);
+        if replica.revision != self.looked_at {
+            self.looked_at = replica.revision;
+            let waited = replica.committed.map(|at| at.elapsed());
+            self.account.tell(|told| told.queue_delay = waited);
+        }
         let mut desired = replica.intent.desired(&self.devices);
         if let Some(capabilities) = capabilities {
             // What is left out is told by [`Residue::report`], for those whom it concerns.
@@ -347,6 +356,8 @@ impl Controller {
         let replica = self.connection.replica();
         let ((), failures) = tokio::join!(stamped, hardware_vtep::apply(session, replica, todo));
         self.refusals.clear();
+        let refused = u64::try_from(failures.len()).unwrap_or(u64::MAX);
+        self.account.tell(|told| told.refused_steps += refused);
         for failure in failures {
             let Some(step) = todo.steps.get(failure.step) else {
                 continue;
@@ -398,12 +409,18 @@ impl Controller {
     fn difference(&mut self, wanted: &Wanted) -> Difference {
         let guard = &mut self.guard;
         let state = &wanted.desired.state;
+        let start = Instant::now();
         let difference = self.connection.replica().read(|database| {
             database.map_or_else(Difference::default, |held| Difference {
                 plan: plan(state, held.state()),
                 objection: guard.objection(held, state, &wanted.lineage, wanted.revision),
             })
         });
+        let planned = Planned {
+            steps: difference.plan.steps.len(),
+            took: start.elapsed(),
+        };
+        self.account.tell(|told| told.planned = Some(planned));
         if let Some(objection) = &difference.objection
             && self.account.told().withheld.as_ref() != Some(objection)
         {

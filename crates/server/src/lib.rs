@@ -15,6 +15,7 @@
 //! | [`controller`] | makes the switches hold what operators asked for |
 //! | [`operations`] | what operators' tools ask of a running server |
 //! | [`health`] | whether a load balancer should send requests here |
+//! | [`metrics`] | what Prometheus reads |
 //! | [`account`] | what each controller tells of its endpoint |
 //! | [`status`] | what the switches hold, read back |
 
@@ -23,6 +24,7 @@ pub mod api;
 pub mod controller;
 pub mod health;
 mod lock;
+pub mod metrics;
 pub mod operations;
 pub mod options;
 pub mod rules;

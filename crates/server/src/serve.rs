@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::api::{Api, Limits, router};
 use crate::controller::connections::{Connections, ConnectionsError};
 use crate::controller::{self, Controllers};
-use crate::operations;
+use crate::operations::{self, Operations};
 use crate::options::{Listen, Options, state_directory};
 use crate::rules::Rules;
 use crate::rules::quota::Quotas;
@@ -65,9 +65,11 @@ pub struct Server {
     socket: Socket,
     store: Store,
     controllers: Controllers,
-    router: Router,
+    operations: Operations,
     /// The TCP address it answers on, if it does.
     pub address: Option<SocketAddr>,
+    /// Where metrics are told, if not there.
+    pub metrics_address: Option<SocketAddr>,
 }
 
 enum Socket {
@@ -123,19 +125,21 @@ impl Server {
                 ..Limits::DEFAULT
             },
         });
-        let router = operations::in_front_of(
+        let operations = operations::in_front_of(
             router,
             options.operations,
             &options.listen,
             &store,
             &controllers.board,
-        );
+        )
+        .await?;
         tracing::info!(database = url, "answering on {place}");
         Ok(Self {
             socket,
             store,
             controllers,
-            router,
+            metrics_address: operations.metrics_address,
+            operations,
             address,
         })
     }
@@ -156,10 +160,10 @@ impl Server {
                         tracing::debug!(%cause, "TCP_NODELAY");
                     }
                 });
-                answer(listener, self.router, told).await
+                answer(listener, self.operations.router, told).await
             }
             Socket::Unix(listener, path) => {
-                let served = answer(listener, self.router, told).await;
+                let served = answer(listener, self.operations.router, told).await;
                 if let Err(cause) = std::fs::remove_file(&path) {
                     tracing::warn!(%cause, path = %path.display(), "the socket was not removed");
                 }

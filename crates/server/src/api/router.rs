@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
@@ -48,6 +48,7 @@ pub fn router(api: Api) -> Router {
         .fallback(async || no_such_path())
         .method_not_allowed_fallback(async || method_not_allowed())
         .layer(middleware::from_fn(caller::identify))
+        .layer(middleware::from_fn(naming_its_route))
         .with_state(api);
     Router::new()
         .fallback_service(routes.map_request(in_one_spelling))
@@ -146,6 +147,16 @@ impl<S: Send + Sync> FromRequestParts<S> for InPath {
 
 async fn answered(reply: impl Future<Output = Result<Response, Refused>>) -> Response {
     reply.await.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Lets the reply name its route, for those who measure.
+async fn naming_its_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }
 
 /// Gives every request an id, and the log one line.

@@ -1,7 +1,7 @@
 //! Keeps the intent's replica in step with the database.
 
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::intent::Intent;
 use model::lineage::Lineage;
@@ -19,6 +19,8 @@ pub(crate) struct Replica {
     pub intent: Intent,
     /// Where the database has been before.
     pub lineage: Lineage,
+    /// When the newest of the changes in it was committed.
+    pub committed: Option<Instant>,
 }
 
 /// Follows the database until it is closed. `changed` wakes the controllers; the facts are in the replica.
@@ -28,6 +30,7 @@ pub(super) async fn follow(
     changed: watch::Sender<Option<u64>>,
 ) {
     let mut revisions = store.revisions();
+    let mut committed = None;
     loop {
         revisions.borrow_and_update();
         let target = Arc::clone(&replica);
@@ -46,6 +49,7 @@ pub(super) async fn follow(
                 taken?;
                 replica.lineage = snapshot.lineage()?;
                 replica.revision = revision;
+                replica.committed = committed;
                 Ok(revision)
             })
             .await;
@@ -63,5 +67,6 @@ pub(super) async fn follow(
         if revisions.changed().await.is_err() {
             return;
         }
+        committed = Some(Instant::now());
     }
 }

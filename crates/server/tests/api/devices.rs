@@ -14,7 +14,7 @@ use crate::fixture::{Fixture, error};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A switch `tor` with two ports, and eyes on it.
-async fn switch() -> (OvsdbServer, Connection<Database>) {
+pub(crate) async fn switch() -> (OvsdbServer, Connection<Database>) {
     of(OvsdbServer::start().unwrap()).await
 }
 
@@ -39,7 +39,7 @@ async fn of(switch: OvsdbServer) -> (OvsdbServer, Connection<Database>) {
     (switch, eyes)
 }
 
-async fn connected(switch: &OvsdbServer) -> Fixture {
+pub(crate) async fn connected(switch: &OvsdbServer) -> Fixture {
     connected_with(switch, false).await
 }
 
@@ -55,7 +55,7 @@ async fn connected_with(switch: &OvsdbServer, allow_unknown_devices: bool) -> Fi
 }
 
 /// The device as soon as an attribute of it has this value.
-async fn until(fixture: &Fixture, attribute: &str, value: Value) -> Value {
+pub(crate) async fn until(fixture: &Fixture, attribute: &str, value: Value) -> Value {
     let begun = Instant::now();
     loop {
         let (_, mut body) = fixture
@@ -72,7 +72,7 @@ async fn until(fixture: &Fixture, attribute: &str, value: Value) -> Value {
     }
 }
 
-async fn attached(fixture: &Fixture, port: &str) {
+pub(crate) async fn attached(fixture: &Fixture, port: &str) {
     let network = fixture.network(123).await;
     let gateway = fixture.gateway("tor", port).await;
     fixture.attach(&gateway, &network, 0).await;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 pub(crate) struct Fixture {
     pub(crate) client: Client,
     pub(crate) address: SocketAddr,
+    pub(crate) metrics_address: Option<SocketAddr>,
     directory: TempDir,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Result<(), StartError>>,
@@ -54,6 +55,7 @@ impl Fixture {
         change(&mut options);
         let server = Server::start(options).await.unwrap();
         let address = server.address.unwrap();
+        let metrics_address = server.metrics_address;
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(server.serve(async {
             let _ = stopped.await;
@@ -61,6 +63,7 @@ impl Fixture {
         Self {
             client: Client::new(),
             address,
+            metrics_address,
             directory,
             stop: Some(stop),
             serving,

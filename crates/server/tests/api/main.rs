@@ -15,6 +15,7 @@ mod devices;
 mod discovery;
 mod health;
 mod lists;
+mod metrics;
 mod quotas;
 mod remote;
 mod revisions;

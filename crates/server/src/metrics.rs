@@ -1,0 +1,244 @@
+//! `/metrics`, in the OpenMetrics text format that Prometheus reads.
+//!
+//! Rules:
+//! - Names carry their unit, and labels have few values: a route is its template, a method nobody knows is `other`.
+//! - Only requests are counted as they happen. Everything else is looked at when somebody asks, so that it costs nothing
+//!   while nobody does.
+
+mod census;
+mod process;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use store::Store;
+
+use crate::account::Account;
+use crate::status::Board;
+
+use self::census::Census;
+
+/// OpenMetrics 1.0, section "Protocol Negotiation".
+const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Upper bounds in seconds: a read takes half a millisecond, a bulk of 100,000 MACs a second.
+const LATENCIES: [f64; 14] = [
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// What is measured, and what is looked at when somebody asks.
+pub struct Metrics {
+    requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
+    board: Arc<Board>,
+    census: Census,
+    started: jiff::Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SwitchLabels {
+    target: String,
+}
+
+/// `/metrics`, for everybody who can connect.
+pub fn routes(metrics: Arc<Metrics>) -> Router {
+    Router::new()
+        .route("/metrics", get(show))
+        .with_state(metrics)
+}
+
+/// Measures the requests that pass through, by the route that their replies name. A list counts as answered when its
+/// first byte can be sent.
+pub async fn measure(
+    State(metrics): State<Arc<Metrics>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let method = label(request.method());
+    let start = Instant::now();
+    let response = next.run(request).await;
+    let route = response.extensions().get::<MatchedPath>();
+    let labels = RequestLabels {
+        method,
+        route: route.map_or("unmatched", MatchedPath::as_str).to_owned(),
+        status: response.status().as_u16(),
+    };
+    let taken = start.elapsed().as_secs_f64();
+    metrics.requests.get_or_create(&labels).observe(taken);
+    response
+}
+
+/// Clients may invent methods; they must not invent time series.
+fn label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.exposition().await {
+        Ok(text) => ([(CONTENT_TYPE, FORMAT)], text).into_response(),
+        Err(trouble) => {
+            tracing::error!(trouble, "the metrics cannot be told");
+            (StatusCode::SERVICE_UNAVAILABLE, trouble).into_response()
+        }
+    }
+}
+
+impl Metrics {
+    /// Of a server with this database and these controllers.
+    pub fn new(store: Store, board: Arc<Board>) -> Self {
+        Self {
+            requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)),
+            census: Census::new(store, Arc::clone(&board)),
+            board,
+            started: jiff::Timestamp::now(),
+        }
+    }
+
+    async fn exposition(&self) -> Result<String, String> {
+        let mut registry = Registry::with_prefix("l2gw");
+        registry.register(
+            "build",
+            "Which program this is",
+            Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_with_unit(
+            "http_request_duration",
+            "Time from a request's head to the head of its reply",
+            Unit::Seconds,
+            self.requests.clone(),
+        );
+        // Without a database the rest is still worth telling, and most of all then.
+        match self.census.resources().await {
+            Ok(resources) => registry.register(
+                "resources",
+                "Resources, by kind and by what the switches hold of them",
+                resources,
+            ),
+            Err(fault) => tracing::error!(%fault, "the resources cannot be counted"),
+        }
+        let accounts = self.board.accounts();
+        // Comparing 100,000 rows takes some milliseconds.
+        let registry = tokio::task::spawn_blocking(move || {
+            register_switches(&mut registry, &accounts);
+            registry
+        })
+        .await
+        .map_err(|error| error.to_string())?;
+        let process = process::registry(self.started);
+        let mut text = String::new();
+        encode_registry(&mut text, &registry)
+            .and_then(|()| encode_registry(&mut text, &process))
+            .and_then(|()| encode_eof(&mut text))
+            .map_err(|error| error.to_string())?;
+        Ok(text)
+    }
+}
+
+/// What the controllers tell of their targets.
+fn register_switches(registry: &mut Registry, accounts: &[Arc<Account>]) {
+    let gauge = Family::<SwitchLabels, Gauge>::default;
+    let seconds = Family::<SwitchLabels, Gauge<f64, std::sync::atomic::AtomicU64>>::default;
+    let counter = Family::<SwitchLabels, Counter>::default;
+    let (connected, wanted, held, steps) = (gauge(), gauge(), gauge(), gauge());
+    let (planning, delay) = (seconds(), seconds());
+    let (refused, lost) = (counter(), counter());
+    for account in accounts {
+        let told = account.told();
+        let target = SwitchLabels {
+            target: account.endpoint.clone(),
+        };
+        let up = i64::from(told.connected_since.is_some());
+        connected.get_or_create(&target).set(up);
+        if let Some(found) = account.compare() {
+            wanted.get_or_create(&target).set(rows(found.wanted));
+            held.get_or_create(&target).set(rows(found.held));
+        }
+        if let Some(planned) = told.planned {
+            steps.get_or_create(&target).set(rows(planned.steps));
+            let taken = planned.took.as_secs_f64();
+            planning.get_or_create(&target).set(taken);
+        }
+        if let Some(waited) = told.queue_delay {
+            delay.get_or_create(&target).set(waited.as_secs_f64());
+        }
+        refused.get_or_create(&target).inc_by(told.refused_steps);
+        lost.get_or_create(&target).inc_by(told.sessions_lost);
+    }
+    let mut switch = |name: &str, help: &str, metric| registry.register(name, help, metric);
+    switch(
+        "switch_connected",
+        "Whether the session with the switch database is up",
+        connected,
+    );
+    switch(
+        "switch_rows_wanted",
+        "Rows that the switch database should hold",
+        wanted,
+    );
+    switch(
+        "switch_rows_held",
+        "Rows of ours that the switch database holds, or last held",
+        held,
+    );
+    switch(
+        "switch_plan_steps",
+        "Steps of the last plan; 0 when the switch holds it all",
+        steps,
+    );
+    registry.register_with_unit(
+        "switch_plan_duration",
+        "Time that making the last plan took",
+        Unit::Seconds,
+        planning,
+    );
+    registry.register_with_unit(
+        "switch_queue_delay",
+        "Time from the last change's commit until the controller looked at it",
+        Unit::Seconds,
+        delay,
+    );
+    registry.register(
+        "switch_refused_steps",
+        "Steps that the switch database refused",
+        refused,
+    );
+    registry.register(
+        "switch_sessions_lost",
+        "Sessions with the switch database that ended",
+        lost,
+    );
+}
+
+fn rows(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
