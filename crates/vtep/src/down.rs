@@ -22,16 +22,7 @@ pub(crate) fn down(path: &Path) -> Result<(), Error> {
     // Known here, so that a wrong path is an error and no new directory.
     let directory = state_dir(path)?;
     let _lock = Lock::take(&directory)?;
-    // Nothing is wanted, so it does not matter what the switch was given.
-    let nobody = NodeConfig {
-        switch: "".into(),
-        tunnel_ip: Ipv4Addr::UNSPECIFIED,
-        wan_ip: Ipv4Addr::UNSPECIFIED,
-        ports: BTreeMap::new(),
-        mtu: 0,
-        ipv6: false,
-    };
-    let mut kernel = Kernel::open(nobody).map_err(Error::Kernel)?;
+    let mut kernel = Kernel::open(nobody()).map_err(Error::Kernel)?;
     let never = AtomicBool::new(false);
     loop {
         let report = kernel
@@ -51,4 +42,16 @@ pub(crate) fn down(path: &Path) -> Result<(), Error> {
         tracing::info!("ovsdb-server stopped");
     }
     Ok(())
+}
+
+/// A switch that was given nothing: enough to see and to remove what is there.
+pub(crate) fn nobody() -> NodeConfig {
+    NodeConfig {
+        switch: "".into(),
+        tunnel_ip: Ipv4Addr::UNSPECIFIED,
+        wan_ip: Ipv4Addr::UNSPECIFIED,
+        ports: BTreeMap::new(),
+        mtu: 0,
+        ipv6: false,
+    }
 }

@@ -8,7 +8,10 @@
 //! | `ovsdb_server` | the database's server |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
 //! | `check` | what the host lacks |
+//! | `show` | what is forwarded |
 //! | `down` | takes everything back |
+
+use std::io::{self, Write as _};
 
 mod check;
 mod daemon;
@@ -19,6 +22,7 @@ mod learnt;
 mod lock;
 pub mod options;
 mod ovsdb_server;
+pub mod show;
 
 pub use error::Error;
 pub use options::Options;
@@ -37,6 +41,13 @@ pub async fn run(options: Options) -> Result<(), Error> {
         (Some(options::Command::Check(options)), _) => {
             let work = tokio::task::spawn_blocking(move || check::check(&options));
             work.await.map_err(|error| Error::Runtime(error.into()))?
+        }
+        (Some(options::Command::Show(options)), _) => {
+            let text = show::show(&options).await?;
+            io::stdout()
+                .lock()
+                .write_all(text.as_bytes())
+                .map_err(Error::Output)
         }
         (None, Some(switch)) => daemon::serve(switch).await,
         // clap asks for a name before it comes to this.

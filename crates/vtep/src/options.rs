@@ -40,6 +40,11 @@ pub enum Command {
     /// Ends with 0 if nothing is missing and with 1 otherwise. Nothing on the host is changed: what the kernel can do is
     /// tried in a network namespace of its own.
     Check(CheckOptions),
+    /// Show what is forwarded: networks, ports, tunnels and MACs, from the kernel and the local database
+    ///
+    /// Works without the daemon. A MAC is declared (a row of the database) or learnt (from a frame). Declared ones that the
+    /// kernel lacks, or that only the kernel has, are marked.
+    Show(ShowOptions),
     /// Remove everything this switch made in the kernel and stop its ovsdb-server
     ///
     /// Forwarding ends. The database stays: started again, the switch is as before.
@@ -48,6 +53,26 @@ pub enum Command {
         #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
         state_dir: PathBuf,
     },
+}
+
+/// What to show, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ShowOptions {
+    /// Directory the switch was started with
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub format: Format,
+}
+
+/// How something is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// The switch this host is to become, as far as it is known yet.

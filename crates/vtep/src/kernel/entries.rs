@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use model::value::MacAddress;
 use netlink_packet_core::NlasIterator;
@@ -132,6 +133,7 @@ impl Collected {
 const HEADER: usize = 12;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_CACHEINFO: u16 = 3;
 const NDA_PORT: u16 = 6;
 const NDA_VNI: u16 = 7;
 const NDA_MASTER: u16 = 9;
@@ -155,6 +157,8 @@ pub(crate) struct FdbEntry {
     ip: Option<Ipv4Addr>,
     udp_port: Option<u16>,
     vni: Option<u32>,
+    /// Since a frame confirmed it last, in hundredths of a second (`nda_cacheinfo.ndm_updated`, USER_HZ).
+    updated: Option<u32>,
 }
 
 impl FdbEntry {
@@ -174,6 +178,7 @@ impl FdbEntry {
             ip: None,
             udp_port: None,
             vni: None,
+            updated: None,
         };
         for attribute in NlasIterator::new(attributes) {
             let attribute = attribute.ok()?;
@@ -182,6 +187,10 @@ impl FdbEntry {
                 NDA_LLADDR => entry.mac = MacAddress::new(*value.first_chunk()?),
                 NDA_DST if value.len() == 4 => {
                     entry.ip = value.first_chunk::<4>().copied().map(Ipv4Addr::from);
+                }
+                NDA_CACHEINFO => {
+                    let updated = value.get(8..12).and_then(|bytes| bytes.first_chunk());
+                    entry.updated = updated.copied().map(u32::from_ne_bytes);
                 }
                 NDA_PORT => entry.udp_port = value.first_chunk().copied().map(u16::from_be_bytes),
                 NDA_VNI => entry.vni = value.first_chunk().copied().map(u32::from_ne_bytes),
@@ -206,6 +215,17 @@ impl FdbEntry {
     /// Whether it is of a bridge, which learnt it from a frame.
     pub(crate) fn is_learnt(&self) -> bool {
         self.controller.is_some() && !self.is_static() && self.state & NUD_PERMANENT == 0
+    }
+
+    /// How long ago a frame confirmed it.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_millis(u64::from(self.updated.unwrap_or(0)) * 10)
+    }
+
+    /// The far end of the tunnel it leads through, for a VXLAN device's half that was learnt.
+    pub(crate) fn learnt_tunnel(&self) -> Option<Ipv4Addr> {
+        self.ip
+            .filter(|_| self.controller.is_none() && !self.is_static())
     }
 
     /// Where it leads; the device's own port and key are left out of the message.

@@ -6,8 +6,10 @@
 //! Notifications only say which bridges to look at: a station that moves to another port is told of at its new port alone,
 //! and one that becomes a declared one is not told of as forgotten.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use model::value::MacAddress;
 
@@ -86,4 +88,45 @@ impl Learnt {
         self.everywhere = false;
         Ok(&self.stations)
     }
+}
+
+/// A station the kernel learnt, for people to look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearntStation {
+    /// The bridge that learnt it.
+    pub bridge: InterfaceName,
+    /// Its port.
+    pub port: InterfaceName,
+    /// Its address.
+    pub mac: MacAddress,
+    /// Since it was last heard.
+    pub age: Duration,
+    /// The inside host it is behind, if the port is a VXLAN device.
+    pub host: Option<Ipv4Addr>,
+}
+
+/// Every learnt station of our bridges.
+pub(crate) fn in_detail(
+    netlink: &mut Netlink,
+    state: &KernelState,
+    indexes: &Indexes,
+) -> io::Result<Vec<LearntStation>> {
+    let entries = netlink.dump(&message::dump_fdb(None), FdbEntry::parse)?;
+    let hosts: HashMap<(u32, MacAddress), Ipv4Addr> = entries
+        .iter()
+        .filter_map(|entry| Some(((entry.device, entry.mac), entry.learnt_tunnel()?)))
+        .collect();
+    let learnt = entries.iter().filter(|entry| entry.is_learnt());
+    let stations = learnt.filter_map(|entry| {
+        let bridge = indexes.name(entry.controller?)?;
+        state.bridges.get(&bridge)?;
+        Some(LearntStation {
+            bridge,
+            port: indexes.name(entry.device)?,
+            mac: entry.mac,
+            age: entry.age(),
+            host: hosts.get(&(entry.device, entry.mac)).copied(),
+        })
+    });
+    Ok(stations.collect())
 }

@@ -49,7 +49,7 @@ use self::observe::Indexes;
 use self::plan::{Plan, plan};
 use self::state::{KernelState, Pinned};
 
-pub use self::learnt::Stations;
+pub use self::learnt::{LearntStation, Stations};
 pub use self::observe::interface_mtu;
 
 /// From this many bridges on, looking at all of them is cheaper than at each.
@@ -157,6 +157,12 @@ impl Kernel {
     pub fn learnt(&mut self) -> io::Result<&Stations> {
         self.learnt
             .look(&mut self.netlink, &self.known, &self.indexes)
+    }
+
+    /// Every station the kernel learnt, on physical ports and inside, as it is now.
+    pub fn learnt_in_detail(&mut self) -> io::Result<Vec<LearntStation>> {
+        self.observe()?;
+        learnt::in_detail(&mut self.netlink, &self.known, &self.indexes)
     }
 
     /// What the kernel holds of ours, looking only at what may have changed since the last look.
