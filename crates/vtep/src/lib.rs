@@ -8,7 +8,8 @@
 //! | `ovsdb_server` | the database's server |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
 //! | `check` | what the host lacks |
-//! | `show` | what is forwarded |
+//! | [`show`] | what is forwarded |
+//! | [`trace`] | what becomes of a frame |
 //! | `down` | takes everything back |
 
 use std::io::{self, Write as _};
@@ -23,6 +24,7 @@ mod lock;
 pub mod options;
 mod ovsdb_server;
 pub mod show;
+pub mod trace;
 
 pub use error::Error;
 pub use options::Options;
@@ -42,15 +44,15 @@ pub async fn run(options: Options) -> Result<(), Error> {
             let work = tokio::task::spawn_blocking(move || check::check(&options));
             work.await.map_err(|error| Error::Runtime(error.into()))?
         }
-        (Some(options::Command::Show(options)), _) => {
-            let text = show::show(&options).await?;
-            io::stdout()
-                .lock()
-                .write_all(text.as_bytes())
-                .map_err(Error::Output)
-        }
+        (Some(options::Command::Show(options)), _) => print(&show::show(&options).await?),
+        (Some(options::Command::Trace(options)), _) => print(&trace::trace(&options).await?),
         (None, Some(switch)) => daemon::serve(switch).await,
         // clap asks for a name before it comes to this.
         (None, None) => Ok(()),
     }
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).map_err(Error::Output)
 }

@@ -1,12 +1,12 @@
 //! The command line of `l2gw vtep`.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use model::value::is_tunnel_endpoint;
+use model::value::{MacAddress, is_tunnel_endpoint};
 use ovsdb::Target;
 
 use crate::error::Error;
@@ -45,6 +45,8 @@ pub enum Command {
     /// Works without the daemon. A MAC is declared (a row of the database) or learnt (from a frame). Declared ones that the
     /// kernel lacks, or that only the kernel has, are marked.
     Show(ShowOptions),
+    /// Tell what becomes of a frame to a station, and why
+    Trace(TraceOptions),
     /// Remove everything this switch made in the kernel and stop its ovsdb-server
     ///
     /// Forwarding ends. The database stays: started again, the switch is as before.
@@ -64,6 +66,20 @@ pub struct ShowOptions {
     /// How to print it
     #[arg(short, long, value_enum, default_value = "text")]
     pub format: Format,
+}
+
+/// The frame to follow.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TraceOptions {
+    /// The network: Logical_Switch.name
+    pub network: String,
+    /// The station the frame is for
+    pub mac: MacAddress,
+    /// The station's address: also tell who answers for it
+    pub ip: Option<IpAddr>,
+    /// Directory the switch was started with
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
 }
 
 /// How something is printed.

@@ -49,7 +49,7 @@ pub async fn show(options: &ShowOptions) -> Result<String, Error> {
 }
 
 /// What the database asks for, if it answers.
-async fn database(socket: &Path) -> Option<SwitchState> {
+pub(crate) async fn database(socket: &Path) -> Option<SwitchState> {
     let target = Target::Unix(socket.to_owned());
     let connection: Connection<Database> =
         Connection::start(target.into(), NAME, ConnectionOptions::default());

@@ -103,6 +103,16 @@ impl Switch {
         serde_json::from_str(&text).unwrap()
     }
 
+    async fn traced(&self, network: &str, mac: MacAddress, ip: Option<&str>) -> String {
+        let options = vtep::options::TraceOptions {
+            network: network.to_owned(),
+            mac,
+            ip: ip.map(|ip| ip.parse().unwrap()),
+            state_dir: self.path().to_owned(),
+        };
+        vtep::trace::trace(&options).await.unwrap()
+    }
+
     async fn down(&self) {
         let line = format!("vtep down --state-dir {}", self.path().display());
         let options = Line::try_parse_from(line.split_whitespace())
@@ -610,6 +620,56 @@ fn show_tells_what_is_forwarded_and_what_is_not() {
         assert_eq!(
             stations(&shown)[0],
             "02:00:00:00:00:01 172.16.0.1 10.0.0.11 declared unchecked"
+        );
+    });
+}
+
+#[test]
+fn trace_tells_where_a_frame_goes_and_why() {
+    in_namespace(|| async {
+        let [server, _other] = bare_metal();
+        let mut switch = Switch::new();
+        switch.start("--port one=eth9");
+        let controller = switch.controller();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        write(&controller, &wanted).await;
+        forwards(&wanted).await;
+        is_heard(&server, "eth9").await;
+        says_hello(&server, mac(0xaa));
+        learnt(&controller, &[(mac(0xaa), "net-a")]).await;
+
+        let far = switch.traced("net-a", mac(2), Some("172.16.0.2")).await;
+        for reason in [
+            "sent to 192.0.2.2 through gw",
+            "with key 456 to UDP port 4789",
+            "answers from 192.0.2.2 with key 456 are admitted",
+            "who asks for 172.16.0.2 is answered by the bridge: 02:00:00:00:00:02",
+            "database: a row says 192.0.2.2",
+        ] {
+            assert!(far.contains(reason), "{reason}: {far}");
+        }
+        let near = switch.traced("net-a", mac(0xaa), None).await;
+        assert!(near.starts_with("sent to port eth9\nbecause "), "{near}");
+        let unknown = switch.traced("net-a", mac(0xbb), Some("172.16.0.9")).await;
+        for reason in [
+            "flooded: 02:00:00:00:00:bb is neither declared nor learnt",
+            "to port eth9\n",
+            "to 10.0.0.12 through gl",
+            "to 192.0.2.2 through gw",
+            "who asks for 172.16.0.9 is not answered by the bridge",
+            "database: no row",
+        ] {
+            assert!(unknown.contains(reason), "{reason}: {unknown}");
+        }
+        assert!(
+            !unknown.contains("192.0.2.3"),
+            "it does not flood: {unknown}"
+        );
+        let nowhere = switch.traced("net-z", mac(2), None).await;
+        assert!(
+            nowhere.contains("the database has no such logical switch"),
+            "{nowhere}"
         );
     });
 }

@@ -1,0 +1,188 @@
+//! `l2gw vtep trace`: what becomes of a frame to a station, and why, as the kernel stands at this moment.
+//!
+//! The reasons are in the order in which the kernel decides: the bridge, its forwarding database, the VXLAN device's, the
+//! packet filter that lets answers in.
+
+use std::net::IpAddr;
+
+use model::switch::LogicalSwitchName;
+use model::value::MacAddress;
+
+use crate::error::Error;
+use crate::kernel::desired::WAN_LISTEN_PORT;
+use crate::kernel::name::InterfaceName;
+use crate::kernel::state::{Bridge, Destination, KernelState, Peer, Vxlan};
+use crate::kernel::{Kernel, LearntStation};
+use crate::options::TraceOptions;
+use crate::show::database;
+
+/// What becomes of a frame, a line for each reason.
+///
+/// # Errors
+/// The kernel can't be read.
+pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
+    let database = database(&options.state_dir.join("db.sock")).await;
+    let work = tokio::task::spawn_blocking(move || {
+        let mut kernel = Kernel::open(crate::down::nobody())?;
+        let state = kernel.observe()?.clone();
+        let learnt = kernel.learnt_in_detail()?;
+        Ok((state, learnt))
+    });
+    let read = work.await.map_err(|error| Error::Runtime(error.into()))?;
+    let (kernel, learnt) = read.map_err(Error::Kernel)?;
+    let network = LogicalSwitchName::new(options.network.as_str());
+    let mut lines = Vec::new();
+    let name = InterfaceName::bridge(&network);
+    match kernel.bridges.get(&name) {
+        None => {
+            lines.push(format!(
+                "dropped: there is no bridge {name} for network {network}"
+            ));
+            lines.push(match &database {
+                None => "the database does not answer".to_owned(),
+                Some(d) if !d.logical_switches.contains_key(&network) => {
+                    "the database has no such logical switch".to_owned()
+                }
+                Some(d) if !d.bindings.values().any(|bound| *bound == network) => {
+                    "the database binds no port to it".to_owned()
+                }
+                Some(_) => "the database asks for it: see the log of l2gw vtep".to_owned(),
+            });
+        }
+        Some(bridge) if !bridge.up => lines.push(format!("dropped: bridge {name} is down")),
+        Some(bridge) => {
+            let place = Place {
+                kernel: &kernel,
+                name,
+                bridge,
+            };
+            place.frame(options.mac, &learnt, &mut lines);
+            lines.extend(options.ip.map(|ip| place.neighbour(options.mac, ip)));
+            let row = database.as_ref().map(|database| {
+                let held = database.logical_switches.get(&network);
+                held.and_then(|held| held.macs.get(&options.mac))
+            });
+            lines.push(match row {
+                None => "database: does not answer".to_owned(),
+                Some(None) => format!("database: no row for {}", options.mac),
+                Some(Some(row)) => format!("database: a row says {}", row.locator.ip),
+            });
+        }
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+struct Place<'a> {
+    kernel: &'a KernelState,
+    name: InterfaceName,
+    bridge: &'a Bridge,
+}
+
+impl Place<'_> {
+    fn frame(&self, mac: MacAddress, learnt: &[LearntStation], lines: &mut Vec<String>) {
+        if !mac.is_unicast() {
+            lines.push(format!("flooded: {mac} is the address of a group"));
+            return self.flood(lines);
+        }
+        if let Some(pinned) = self.bridge.pinned.get(&mac) {
+            let vxlan = self.kernel.vxlans.get(&pinned.port);
+            return match vxlan.and_then(|vxlan| Some((vxlan, vxlan.fdb.get(&mac)?))) {
+                Some((vxlan, to)) => {
+                    lines.push(format!("sent to {} through {}", to.ip, pinned.port));
+                    lines.push(format!("because {mac} is declared there: no frame moves it"));
+                    self.tunnel(vxlan, to, lines);
+                }
+                None => lines.push(format!(
+                    "not sent to {mac} alone: bridge {} has it on {}, which does not know where it is",
+                    self.name, pinned.port
+                )),
+            };
+        }
+        let heard = learnt
+            .iter()
+            .find(|station| station.bridge == self.name && station.mac == mac);
+        let Some(station) = heard else {
+            lines.push(format!("flooded: {mac} is neither declared nor learnt"));
+            return self.flood(lines);
+        };
+        let to = match station.host {
+            Some(host) => format!("sent to {host} through {}", station.port),
+            None => format!("sent to port {}", station.port),
+        };
+        lines.push(to);
+        let age = station.age.as_secs();
+        lines.push(format!("because {mac} was heard from there {age} s ago"));
+    }
+
+    /// Where it comes from is left out: a tunnel's frames are never sent back into the tunnels of the same side.
+    fn flood(&self, lines: &mut Vec<String>) {
+        let before = lines.len();
+        for (name, interface) in &self.kernel.interfaces {
+            if interface.port.bridge == Some(self.name) {
+                let down = if interface.up { "" } else { ", which is down" };
+                lines.push(format!("to port {name}{down}"));
+            }
+        }
+        for (name, vxlan) in &self.kernel.vxlans {
+            if vxlan.port.bridge == Some(self.name) {
+                for to in &vxlan.flood {
+                    lines.push(format!(
+                        "to {} through {name}, unless it came from {}",
+                        to.ip,
+                        side(vxlan)
+                    ));
+                }
+            }
+        }
+        if lines.len() == before {
+            lines.push("to nobody: the network has no port and no tunnel that floods".to_owned());
+        }
+    }
+
+    fn tunnel(&self, vxlan: &Vxlan, to: &Destination, lines: &mut Vec<String>) {
+        let (key, port) = (to.vni, to.udp_port);
+        lines.push(format!("as VXLAN with key {key} to UDP port {port}"));
+        if !vxlan.up {
+            lines.push("dropped there: the VXLAN device is down".to_owned());
+        }
+        let peer = Peer {
+            ip: to.ip,
+            vni: key,
+        };
+        let filter = self.kernel.filter.as_ref();
+        let admitted = filter.is_some_and(|filter| match vxlan.identity.udp_port {
+            WAN_LISTEN_PORT => filter.wan.contains(&peer),
+            _ => filter.inside.contains(&peer),
+        });
+        lines.push(match (admitted, filter) {
+            (true, _) => format!("answers from {} with key {key} are admitted", to.ip),
+            (false, Some(_)) => format!(
+                "answers from {} with key {key} are dropped by the filter",
+                to.ip
+            ),
+            (false, None) => "the packet filter is missing".to_owned(),
+        });
+    }
+
+    /// What becomes of the question who has `ip`.
+    fn neighbour(&self, mac: MacAddress, ip: IpAddr) -> String {
+        match self.bridge.neighbours.get(&ip) {
+            Some(known) if *known == mac => {
+                format!("who asks for {ip} is answered by the bridge: {mac}")
+            }
+            Some(other) => {
+                format!("who asks for {ip} is answered by the bridge with another station: {other}")
+            }
+            None => {
+                format!("who asks for {ip} is not answered by the bridge: the question is flooded")
+            }
+        }
+    }
+}
+
+fn side(vxlan: &Vxlan) -> &'static str {
+    match vxlan.identity.udp_port {
+        WAN_LISTEN_PORT => "the WAN",
+        _ => "an inside host",
+    }
+}
