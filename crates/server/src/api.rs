@@ -41,6 +41,7 @@ use model::row::Row;
 use model::status::Report;
 use store::Store;
 
+use crate::auth::Auth;
 use crate::rules::Rules;
 use crate::status::Board;
 
@@ -55,6 +56,8 @@ pub struct Api {
     pub report: Arc<dyn Fn(&Row) -> Report + Send + Sync>,
     /// What the controllers tell.
     pub board: Arc<Board>,
+    /// Who asks, and what they may do.
+    pub auth: Arc<Auth>,
     /// What is checked within a write.
     pub rules: Rules,
     /// Bounds for request bodies.

@@ -11,6 +11,8 @@
 //! | [`options`] | what the operator says on the command line |
 //! | [`serve`] | from options to a running server and back to nothing |
 //! | [`api`] | REST, derived from the resource table |
+//! | [`auth`] | who asks, and what they may do |
+//! | [`tls`] | TLS for the listener |
 //! | [`rules`] | what is special about one kind of resource |
 //! | [`controller`] | makes the switches hold what operators asked for |
 //! | [`operations`] | what operators' tools ask of a running server |
@@ -21,6 +23,7 @@
 
 pub mod account;
 pub mod api;
+pub mod auth;
 pub mod controller;
 pub mod health;
 mod lock;
@@ -30,6 +33,7 @@ pub mod options;
 pub mod rules;
 pub mod serve;
 pub mod status;
+pub mod tls;
 
 pub use crate::options::Options;
 pub use crate::serve::{Server, StartError, run};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::api::Limits;
+use crate::auth::options::AuthOptions;
 use crate::controller::connections::SwitchOptions;
 use crate::operations::OperationsOptions;
 use crate::rules::quota::Quota;
@@ -12,7 +13,7 @@ use crate::rules::quota::Quota;
 /// Options of `l2gw server`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where to answer: ADDR:PORT on loopback, or unix:PATH.
+    /// Where to answer: ADDR:PORT, or unix:PATH. Without a token file or Keystone, an address on loopback.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9720")]
     pub listen: Listen,
     /// Where everything is kept: sqlite:///absolute/path or a plain path; l2gw.db in the state directory where left out.
@@ -28,6 +29,15 @@ pub struct Options {
     /// and by -1. Repeat it for other resources.
     #[arg(long, value_name = "RESOURCE=LIMIT")]
     pub quota: Vec<Quota>,
+    /// Who may ask.
+    #[command(flatten)]
+    pub auth: AuthOptions,
+    /// Certificate to show on the TCP port, in PEM, with those between it and the CA; read again on SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_private_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_private_key: Option<PathBuf>,
     /// Largest request body, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::DEFAULT.body)]
     pub body_limit: usize,

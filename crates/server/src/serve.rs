@@ -15,12 +15,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::api::{Api, Limits, router};
+use crate::auth::Auth;
+use crate::auth::options::AuthError;
 use crate::controller::connections::{Connections, ConnectionsError};
 use crate::controller::{self, Controllers};
 use crate::operations::{self, Operations};
 use crate::options::{Listen, Options, state_directory};
 use crate::rules::Rules;
 use crate::rules::quota::Quotas;
+use crate::tls::{Certificate, CertificateError, TlsListener};
 
 /// How long requests in flight may take to finish after the server was told to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -30,7 +33,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub enum StartError {
     /// The address is reachable from other machines.
     #[error(
-        "refusing to listen on {0} without authentication: use a loopback address such as 127.0.0.1:9720, or unix:PATH"
+        "refusing to listen on {0} without authentication: use a loopback address such as 127.0.0.1:9720, or unix:PATH, or name --token-file or --keystone-url"
     )]
     NotLoopback(SocketAddr),
     /// The port or socket cannot be had.
@@ -52,6 +55,12 @@ pub enum StartError {
     /// Switches cannot be reached, nor reach us.
     #[error(transparent)]
     Connections(#[from] ConnectionsError),
+    /// Callers cannot be told apart.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -66,6 +75,7 @@ pub struct Server {
     store: Store,
     controllers: Controllers,
     operations: Operations,
+    reload: Reload,
     /// The TCP address it answers on, if it does.
     pub address: Option<SocketAddr>,
     /// Where metrics are told, if not there.
@@ -74,6 +84,7 @@ pub struct Server {
 
 enum Socket {
     Tcp(TcpListener),
+    Tls(TlsListener),
     Unix(UnixListener, PathBuf),
 }
 
@@ -84,7 +95,14 @@ enum Socket {
 pub async fn run(options: Options) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let server = Server::start(options).await?;
+    let reload = server.reload.clone();
+    let reloading = tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.reload();
+        }
+    });
     let told = async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -92,7 +110,30 @@ pub async fn run(options: Options) -> Result<(), StartError> {
         }
         tracing::info!("told to end; finishing requests in flight");
     };
-    server.serve(told).await
+    let served = server.serve(told).await;
+    reloading.abort();
+    served
+}
+
+/// What is read again on SIGHUP. What makes no sense then leaves what was read before in place, and the log says why.
+#[derive(Clone)]
+struct Reload {
+    auth: Arc<Auth>,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Reload {
+    fn reload(&self) {
+        let certificate = self.certificate.as_ref().map(|c| c.reload());
+        let wrong = certificate.and_then(Result::err).map(|e| e.to_string());
+        let wrong: Vec<_> = wrong.into_iter().chain(self.auth.reload()).collect();
+        for wrong in &wrong {
+            tracing::error!("{wrong}; what was read before stays in use");
+        }
+        if wrong.is_empty() {
+            tracing::info!("read token file, policy and certificate again");
+        }
+    }
 }
 
 impl Server {
@@ -102,7 +143,17 @@ impl Server {
     /// It cannot start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         openstack::tls::choose_cryptography();
-        let (socket, place, address) = listen(&options.listen).await?;
+        let certificate = match options.tls_certificate.zip(options.tls_private_key) {
+            Some((chain, key)) => Some(Arc::new(Certificate::read(chain, key)?)),
+            None => None,
+        };
+        let auth = Arc::new(options.auth.open()?);
+        let (socket, place, address) =
+            listen(&options.listen, auth.tells_callers_apart(), &certificate).await?;
+        let reload = Reload {
+            auth: Arc::clone(&auth),
+            certificate,
+        };
         let url = match options.database {
             Some(url) => url,
             None => default_database()?,
@@ -115,6 +166,7 @@ impl Server {
             store: store.clone(),
             report: Arc::new(move |row| board.report(row)),
             board: Arc::clone(&controllers.board),
+            auth,
             rules: Rules {
                 board: Arc::clone(&controllers.board),
                 unknown_devices: options.allow_unknown_devices,
@@ -140,6 +192,7 @@ impl Server {
             controllers,
             metrics_address: operations.metrics_address,
             operations,
+            reload,
             address,
         })
     }
@@ -162,6 +215,7 @@ impl Server {
                 });
                 answer(listener, self.operations.router, told).await
             }
+            Socket::Tls(listener) => answer(listener, self.operations.router, told).await,
             Socket::Unix(listener, path) => {
                 let served = answer(listener, self.operations.router, told).await;
                 if let Err(cause) = std::fs::remove_file(&path) {
@@ -204,9 +258,13 @@ where
     }
 }
 
-async fn listen(listen: &Listen) -> Result<(Socket, String, Option<SocketAddr>), StartError> {
+async fn listen(
+    listen: &Listen,
+    authenticated: bool,
+    certificate: &Option<Arc<Certificate>>,
+) -> Result<(Socket, String, Option<SocketAddr>), StartError> {
     match listen {
-        Listen::Tcp(address) if !address.ip().is_loopback() => {
+        Listen::Tcp(address) if !address.ip().is_loopback() && !authenticated => {
             Err(StartError::NotLoopback(*address))
         }
         Listen::Tcp(address) => {
@@ -216,11 +274,16 @@ async fn listen(listen: &Listen) -> Result<(Socket, String, Option<SocketAddr>),
             };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             let bound = listener.local_addr().map_err(failed)?;
-            Ok((
-                Socket::Tcp(listener),
-                format!("http://{bound}"),
-                Some(bound),
-            ))
+            let Some(certificate) = certificate else {
+                if !bound.ip().is_loopback() {
+                    tracing::warn!("tokens cross the network unencrypted: see --tls-certificate");
+                }
+                let place = format!("http://{bound}");
+                return Ok((Socket::Tcp(listener), place, Some(bound)));
+            };
+            let listener = TlsListener::new(listener, Arc::clone(certificate)).map_err(failed)?;
+            let place = format!("https://{bound}");
+            Ok((Socket::Tls(listener), place, Some(bound)))
         }
         Listen::Unix(path) => {
             let place = format!("unix:{}", path.display());

@@ -1,37 +1,48 @@
-//! Who asks.
+//! Who asks: found out before any handler runs.
 
-use std::sync::Arc;
-
-use axum::extract::Request;
-use axum::http::header::ORIGIN;
+use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
-use model::fault::{Fault, FaultKind};
+use axum::response::{IntoResponse, Response};
 
+use super::Api;
 use super::errors::Refused;
+pub(crate) use crate::auth::Caller;
+use crate::auth::{Auth, Operation, Stopped};
 
-/// The project that owns what is made while there is no authentication. With it, the token's project takes this place.
-const PROJECT: &str = "admin";
-
-/// Who asks, as every handler finds it among the request's extensions.
-#[derive(Clone, Debug)]
-pub(crate) struct Caller {
-    /// The project that owns what the caller makes.
-    pub(crate) project_id: Arc<str>,
+/// Finds out who asks and puts the [`Caller`] among the request's extensions. The list of versions is for everybody, as
+/// in Neutron: clients look at it before they log in.
+pub(super) async fn identify(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Response> {
+    let for_everybody = request.uri().path() == "/" && api.auth.tells_callers_apart();
+    if for_everybody {
+        return Ok(next.run(request).await);
+    }
+    let caller = {
+        let caller = api.auth.identify(request.headers()).await;
+        caller.map_err(|stopped| match stopped {
+            Stopped::Unauthenticated(challenge) => Stopped::unauthenticated(challenge),
+            Stopped::Fault(fault) => Refused(fault).into_response(),
+        })?
+    };
+    request.extensions_mut().insert(caller.clone());
+    let mut response = next.run(request).await;
+    // For the log.
+    response.extensions_mut().insert(caller);
+    Ok(response)
 }
 
-/// Finds out who asks. Without authentication whoever reaches the socket is the administrator; that is why the server
-/// then listens on loopback or a unix socket alone, and does not answer browsers: any page that the administrator visits
-/// could make requests to loopback, and they say so by an `Origin` (Fetch standard, section 3.2).
-pub(super) async fn identify(mut request: Request, next: Next) -> Result<Response, Refused> {
-    if request.headers().contains_key(ORIGIN) {
-        return Err(Refused(Fault::new(
-            FaultKind::AdminRequired,
-            "Requests from web pages are refused while there is no authentication.",
-        )));
-    }
-    request.extensions_mut().insert(Caller {
-        project_id: PROJECT.into(),
-    });
+/// Lets administrators through alone.
+pub(super) async fn administrators(request: Request, next: Next) -> Result<Response, Refused> {
+    let caller = super::handlers::caller(&request)?;
+    let operation = match request.method().as_str() {
+        "GET" | "HEAD" => Operation::Get,
+        "POST" => Operation::Create,
+        "DELETE" => Operation::Delete,
+        _ => Operation::Update,
+    };
+    Auth::check_admin(&caller, operation)?;
     Ok(next.run(request).await)
 }

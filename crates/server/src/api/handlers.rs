@@ -1,5 +1,7 @@
 //! What create, show, update, delete and list do, for every resource alike.
 
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, IF_MATCH};
@@ -19,6 +21,7 @@ use super::caller::Caller;
 use super::errors::{JSON, Refused, method_not_allowed};
 use super::list::{self, CHUNK};
 use super::{Api, query};
+use crate::auth::{Auth, Operation};
 
 /// The resource that the path of a nested collection names.
 #[derive(Debug)]
@@ -37,11 +40,12 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, Refused> {
     let caller = caller(&request)?;
+    let project = Arc::clone(&caller.project_id);
     let bytes = body::read(request, api.limits).await?;
     let preferred = wrapper(resource, parent.as_ref());
     let posted = body::parsed(bytes, move |bytes| {
         let context = Context {
-            project: &caller.project_id,
+            project: &project,
             parent: parent.as_ref().map(|p| (p.attribute, p.id.as_str())),
         };
         body::posted(resource, preferred, bytes, context)
@@ -52,6 +56,7 @@ pub(super) async fn create(
         wrapper,
         bulk,
     } = posted;
+    api.auth.check_new(&caller, resource, &rows)?;
     let rules = api.rules.clone();
     let rows = api
         .store
@@ -74,7 +79,8 @@ pub(super) async fn show(
     request: Request,
 ) -> Result<Response, Refused> {
     let projection = Projection::of(resource, &query::fields(request.uri()));
-    let row = found(&api, resource, id).await?;
+    let asks = Asks::of(&api, &request, Operation::Get)?;
+    let row = found(&api, asks, resource, id).await?;
     let body = one(&api, Wrapper::of(resource), &projection, &row);
     Ok(json(StatusCode::OK, body.into()))
 }
@@ -86,16 +92,18 @@ pub(super) async fn update(
     request: Request,
 ) -> Result<Response, Refused> {
     let precondition = Precondition::of(request.headers())?;
+    let asks = Asks::of(&api, &request, Operation::Update)?;
     let bytes = body::read(request, api.limits).await?;
     let (wrapper, changes) = body::parsed(bytes, move |bytes| body::put(resource, bytes)).await?;
     if !resource.updatable {
         return Err(method_not_allowed());
     }
+    asks.cheaply(resource)?;
     let rules = api.rules.clone();
     let row = api
         .store
         .write(move |tx| {
-            let mut row = current(tx, resource, &id)?;
+            let mut row = current(tx, &asks, resource, &id)?;
             precondition.holds(&row)?;
             rules.update(tx, &mut row, changes)?;
             Ok(row)
@@ -109,12 +117,14 @@ pub(super) async fn delete(
     api: Api,
     resource: &'static Resource,
     id: String,
-    headers: &HeaderMap,
+    request: Request,
 ) -> Result<Response, Refused> {
-    let precondition = Precondition::of(headers)?;
+    let precondition = Precondition::of(request.headers())?;
+    let asks = Asks::of(&api, &request, Operation::Delete)?;
+    asks.cheaply(resource)?;
     api.store
         .write(move |tx| {
-            let row = current(tx, resource, &id)?;
+            let row = current(tx, &asks, resource, &id)?;
             precondition.holds(&row)?;
             tx.delete(resource.kind, row.id())
         })
@@ -130,13 +140,18 @@ pub(super) async fn list(
 ) -> Result<Response, Refused> {
     let mut listing = query::listing(resource, request.uri(), request.headers())?;
     let wrapper = wrapper(resource, parent.as_ref());
+    let asks = Asks::of(&api, &request, Operation::List)?;
+    if let Some(owner) = asks.whose(resource)? {
+        listing.query = listing.query.matching("tenant_id", owner);
+    }
     if let Some(Parent {
         resource: above,
         attribute,
         id,
     }) = parent
     {
-        let row = found(&api, above, id).await?;
+        let asks = Asks::of(&api, &request, Operation::Get)?;
+        let row = found(&api, asks, above, id).await?;
         listing.query = listing.query.matching(attribute, Value::Uuid(row.id()));
     }
     Ok(json(
@@ -165,19 +180,26 @@ fn known(id: &str) -> Option<Uuid> {
     }
 }
 
-async fn found(api: &Api, resource: &'static Resource, id: String) -> Result<Row, Fault> {
+async fn found(
+    api: &Api,
+    asks: Asks,
+    resource: &'static Resource,
+    id: String,
+) -> Result<Row, Fault> {
+    asks.cheaply(resource)?;
     match known(&id) {
         Some(_) => {
-            let read = move |snapshot: &mut dyn Snapshot| current(snapshot, resource, &id);
+            let read = move |snapshot: &mut dyn Snapshot| current(snapshot, &asks, resource, &id);
             api.store.read(read).await
         }
-        None => Err(resource.not_found.fill(&id)),
+        None => Err(asks.missing(resource, &id)),
     }
 }
 
-/// The row of this id.
+/// The row of this id, if the caller may do with it what is asked.
 fn current(
     snapshot: &mut (impl Snapshot + ?Sized),
+    asks: &Asks,
     resource: &'static Resource,
     id: &str,
 ) -> Result<Row, Fault> {
@@ -185,7 +207,68 @@ fn current(
         Some(known) => snapshot.get(resource.kind, known)?,
         None => None,
     };
-    row.ok_or_else(|| resource.not_found.fill(id))
+    let row = row.ok_or_else(|| asks.missing(resource, id))?;
+    asks.check(resource, &row)?;
+    Ok(row)
+}
+
+/// Who asks to do what.
+struct Asks {
+    auth: Arc<Auth>,
+    caller: Caller,
+    operation: Operation,
+}
+
+impl Asks {
+    fn of(api: &Api, request: &Request, operation: Operation) -> Result<Self, Fault> {
+        Ok(Self {
+            auth: Arc::clone(&api.auth),
+            caller: caller(request)?,
+            operation,
+        })
+    }
+
+    /// To change or delete is to see first: upstream fetches what it then refuses to touch, and says GET.
+    fn operations(&self) -> impl Iterator<Item = Operation> {
+        let first = (self.operation != Operation::List).then_some(Operation::Get);
+        first.into_iter().chain([self.operation])
+    }
+
+    /// Refuses, before anything is read, those who may do this with no resource at all.
+    fn cheaply(&self, resource: &Resource) -> Result<(), Fault> {
+        for operation in self.operations() {
+            self.auth
+                .check_possible(&self.caller, operation, resource)?;
+        }
+        Ok(())
+    }
+
+    fn check(&self, resource: &Resource, row: &Row) -> Result<(), Fault> {
+        for operation in self.operations() {
+            self.auth
+                .check(&self.caller, operation, resource, Some(row))?;
+        }
+        Ok(())
+    }
+
+    /// The refusal for a resource that does not exist: those who could not see it do not learn that.
+    fn missing(&self, resource: &Resource, id: &str) -> Fault {
+        let allowed = self
+            .auth
+            .check(&self.caller, Operation::Get, resource, None);
+        match allowed {
+            Ok(()) => resource.not_found.fill(id),
+            Err(forbidden) => forbidden,
+        }
+    }
+
+    /// Whose resources are listed: everybody's, or the caller's own.
+    fn whose(&self, resource: &Resource) -> Result<Option<Value>, Fault> {
+        self.cheaply(resource)?;
+        let (auth, caller) = (&self.auth, &self.caller);
+        let all = auth.check(caller, self.operation, resource, None).is_ok();
+        Ok((!all).then(|| (&*caller.project_id).into()))
+    }
 }
 
 /// `If-Match: revision_number=N`: a client that changes what it has seen, and nothing newer. Whatever else stands in

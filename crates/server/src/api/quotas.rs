@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use model::fault::{Fault, FaultKind};
@@ -17,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::body;
+use super::caller::administrators;
 use super::discovery::document;
 use super::errors::Refused;
 use super::handlers::caller;
@@ -30,16 +32,19 @@ type Answer = Result<Response, Refused>;
 type Limits = BTreeMap<Kind, i64>;
 
 pub(super) fn routes() -> Router<Api> {
+    let own = Router::new()
+        .route("/v2.0/quotas/tenant", documents(get(own_tenant)))
+        .route("/v2.0/quotas/project", documents(get(own_project)));
     Router::new()
         .route("/v2.0/quotas", documents(get(list)))
-        .route("/v2.0/quotas/tenant", documents(get(own_tenant)))
-        .route("/v2.0/quotas/project", documents(get(own_project)))
         .route(
             "/v2.0/quotas/{project}",
             documents(get(show).put(update).delete(delete)),
         )
         .route("/v2.0/quotas/{project}/default", documents(get(defaults)))
         .route("/v2.0/quotas/{project}/details", documents(get(details)))
+        .route_layer(middleware::from_fn(administrators))
+        .merge(own)
 }
 
 /// The projects for which something was set.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
@@ -43,11 +43,14 @@ pub fn router(api: Api) -> Router {
         }
     }
     let routes = routes
-        .merge(devices::routes())
+        .merge(devices::routes().route_layer(middleware::from_fn(caller::administrators)))
         .merge(quotas::routes())
         .fallback(async || no_such_path())
         .method_not_allowed_fallback(async || method_not_allowed())
-        .layer(middleware::from_fn(caller::identify))
+        .layer(middleware::from_fn_with_state(
+            api.clone(),
+            caller::identify,
+        ))
         .layer(middleware::from_fn(naming_its_route))
         .with_state(api);
     Router::new()
@@ -79,8 +82,8 @@ fn of_item(resource: &'static Resource) -> MethodRouter<Api> {
             },
         )
         .delete(
-            move |State(api): State<Api>, InPath(id): InPath, headers: HeaderMap| {
-                answered(async move { handlers::delete(api, resource, id, &headers).await })
+            move |State(api): State<Api>, InPath(id): InPath, request: Request| {
+                answered(handlers::delete(api, resource, id, request))
             },
         ),
     );
@@ -168,17 +171,19 @@ async fn identified_and_logged(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let status = response.status().as_u16();
     let took = start.elapsed();
+    let caller = response.extensions_mut().remove::<caller::Caller>();
+    let user = caller.as_ref().map(|caller| &*caller.user);
     match response.extensions_mut().remove::<Refused>() {
         Some(Refused(fault)) => {
             // Messages repeat what clients sent: one request must not look like two in the log.
             let fault = fault.to_string().replace(char::is_control, " ");
             if response.status().is_server_error() {
-                tracing::error!(%id, %method, path, status, ?took, fault);
+                tracing::error!(%id, %method, path, user, status, ?took, fault);
             } else {
-                tracing::info!(%id, %method, path, status, ?took, fault);
+                tracing::info!(%id, %method, path, user, status, ?took, fault);
             }
         }
-        None => tracing::info!(%id, %method, path, status, ?took),
+        None => tracing::info!(%id, %method, path, user, status, ?took),
     }
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);

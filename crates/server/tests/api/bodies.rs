@@ -282,6 +282,11 @@ async fn answering(store: Store, limits: Limits) -> SocketAddr {
         store,
         report: Arc::new(|_| Report::ACTIVE),
         board: Arc::default(),
+        auth: std::sync::Arc::new(
+            server::auth::options::AuthOptions::default()
+                .open()
+                .unwrap(),
+        ),
         rules: Rules::default(),
         limits,
     });

@@ -180,6 +180,9 @@ pub(crate) fn options(directory: &TempDir) -> Options {
         switches: SwitchOptions::default(),
         allow_unknown_devices: false,
         quota: Vec::new(),
+        auth: server::auth::options::AuthOptions::default(),
+        tls_certificate: None,
+        tls_private_key: None,
         body_limit: 64 << 20,
         operations: OperationsOptions::default(),
     }

@@ -8,6 +8,7 @@
 
 mod fixture;
 
+mod auth;
 mod bodies;
 mod bulk;
 mod connections;
