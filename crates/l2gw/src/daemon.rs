@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 use tracing_subscriber::EnvFilter;
 
-use crate::refused;
+use crate::{config, refused};
 
 pub(crate) const SERVER: &str = "server";
 pub(crate) const VTEP: &str = "vtep";
@@ -16,26 +16,35 @@ const LOG: &str = "log";
 
 /// Their commands.
 pub(crate) fn commands() -> [Command; 2] {
-    let log = || {
-        Arg::new(LOG)
-            .long(LOG)
-            .value_name("FILTER")
-            .env("RUST_LOG")
-            .hide_env_values(true)
-            .default_value("info")
-            .value_parser(|filter: &str| EnvFilter::try_new(filter).map(|_| filter.to_owned()))
-            .help("What to log to standard error: error, warn, info, debug, trace, or MODULE=LEVEL,...")
-    };
     [
-        server::Options::augment_args(Command::new(SERVER))
+        server_command(SERVER)
             .about("Answer the API and drive switches")
-            .arg(log())
+            .after_help(config::PRECEDENCE)
             .display_order(0),
         vtep::Options::augment_args(Command::new(VTEP))
             .about("Turn this server into a hardware_vtep switch")
             .arg(log())
             .display_order(1),
     ]
+}
+
+/// A command with the options of `l2gw server`.
+pub(crate) fn server_command(name: &'static str) -> Command {
+    server::Options::augment_args(Command::new(name))
+        .arg(log())
+        .arg(config::option())
+}
+
+/// `--log FILTER`.
+fn log() -> Arg {
+    Arg::new(LOG)
+        .long(LOG)
+        .value_name("FILTER")
+        .env("RUST_LOG")
+        .hide_env_values(true)
+        .default_value("info")
+        .value_parser(|filter: &str| EnvFilter::try_new(filter).map(|_| filter.to_owned()))
+        .help("What to log to standard error: error, warn, info, debug, trace, or MODULE=LEVEL,...")
 }
 
 /// Runs `l2gw server` until it is told to end.

@@ -1,5 +1,6 @@
 //! The one program: `l2gw server`, `l2gw vtep`, and every client command. See `l2gw help`.
 
+mod config;
 mod daemon;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
@@ -10,14 +11,21 @@ use cli::Console;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let command = cli::command().subcommands(daemon::commands());
-    let matches = match cli::parse(command, std::env::args_os()) {
+    let command = cli::command()
+        .subcommands(daemon::commands())
+        .subcommand(config::command());
+    let words = match config::completed(std::env::args_os().collect()) {
+        Ok(words) => words,
+        Err(objection) => return refused(&format!("l2gw server: {objection}"), 2),
+    };
+    let matches = match cli::parse(command, words.into_iter()) {
         Ok(matches) => matches,
         Err(error) => return daemon::refuse(&error).unwrap_or_else(|| error.exit()),
     };
     match matches.subcommand() {
         Some((daemon::SERVER, options)) => daemon::server(options),
         Some((daemon::VTEP, options)) => daemon::vtep(options),
+        Some((config::CONFIG, matches)) => config::run(matches),
         _ => client(&matches),
     }
 }

@@ -5,6 +5,7 @@
     reason = "a failed unwrap in a test is a failed test"
 )]
 
+mod config;
 mod place;
 mod shell;
 mod specification;
