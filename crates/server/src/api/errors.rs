@@ -1,13 +1,16 @@
 //! Faults as replies: `{"NeutronError": {"type": …, "message": …, "detail": ""}}`.
 
 use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use model::encode::write_text;
 use model::fault::{Fault, FaultKind};
 
 pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Seconds after which a client may try again when Keystone or the database did not answer.
+const SOON: HeaderValue = HeaderValue::from_static("5");
 
 /// A fault on its way out. The reply carries it as an extension, so that the log has its detail.
 #[derive(Clone, Debug)]
@@ -30,6 +33,9 @@ impl IntoResponse for Refused {
         *response.status_mut() =
             StatusCode::from_u16(self.0.kind.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.headers_mut().insert(CONTENT_TYPE, JSON);
+        if self.0.kind == FaultKind::Unavailable {
+            response.headers_mut().insert(RETRY_AFTER, SOON);
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -49,4 +55,23 @@ pub(super) fn method_not_allowed() -> Refused {
         FaultKind::MethodNotAllowed,
         "The server could not comply with the request since it is either malformed or otherwise incorrect.",
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_to_come_back_is_told_when() {
+        let away = Refused(Fault::unavailable("Keystone", "connection refused"));
+        let response = away.into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key(RETRY_AFTER));
+        assert!(
+            !no_such_path()
+                .into_response()
+                .headers()
+                .contains_key(RETRY_AFTER)
+        );
+    }
 }
