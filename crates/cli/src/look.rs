@@ -18,6 +18,8 @@ const AUDIT: &str = "audit";
 const LIST: &str = "list";
 const SHOW: &str = "show";
 const DEVICE: &str = "device";
+const ADOPT: &str = "adopt";
+const DRY_RUN: &str = "dry-run";
 const ACCEPT_REMOVAL: &str = "accept-removal";
 
 /// A command of this module that was typed.
@@ -33,6 +35,7 @@ enum What {
     Show(&'static View),
     Plan,
     Audit,
+    Adopt,
 }
 
 /// The commands for the tree.
@@ -78,7 +81,21 @@ pub(crate) fn commands() -> Vec<Command> {
         )
         .args(connection::behind())
         .display_order(32);
-    groups.chain(traditional).chain([plan, audit]).collect()
+    let adopt = Command::new(ADOPT)
+        .about("Take over what another controller left on a device under the names of our networks")
+        .arg(device().required(true).help("Name of the device"))
+        .arg(
+            Arg::new(DRY_RUN)
+                .long(DRY_RUN)
+                .action(ArgAction::SetTrue)
+                .help("Print what would be adopted, changed and removed, and do nothing"),
+        )
+        .args(connection::behind())
+        .display_order(33);
+    groups
+        .chain(traditional)
+        .chain([plan, audit, adopt])
+        .collect()
 }
 
 fn listed(command: Command, view: &View) -> Command {
@@ -118,6 +135,7 @@ impl<'m> Look<'m> {
         let what = match name {
             PLAN => What::Plan,
             AUDIT => What::Audit,
+            ADOPT => What::Adopt,
             _ => {
                 if let Some(view) = view::ALL.iter().find(|view| view.short_command == name) {
                     let (word, matches) = below.subcommand()?;
@@ -149,6 +167,10 @@ impl<'m> Look<'m> {
             What::Audit if self.matches.get_flag(ACCEPT_REMOVAL) => {
                 self.accept_removal(&client, console).await
             }
+            What::Adopt if self.matches.get_flag(DRY_RUN) => {
+                self.plans(&client, false, console).await
+            }
+            What::Adopt => self.accept_removal(&client, console).await,
             What::Audit => self.plans(&client, true, console).await,
         }
     }
@@ -309,7 +331,7 @@ fn print(name: &str, plan: &Record, console: &mut Console<'_>) -> Result<bool, F
     if waiting > 0 {
         writeln!(
             out,
-            "# waiting for `l2gw audit {name} --accept-removal`: {}",
+            "# waiting for an operator (l2gw help audit, adopt): {}",
             word("withheld")
         )?;
     }

@@ -105,11 +105,13 @@ impl Step {
     /// Whether the step leaves everything that the switch holds where it is.
     pub fn only_adds(&self) -> bool {
         match self {
-            Self::CreateLogicalSwitch { .. } | Self::AdoptLogicalSwitch { .. } => true,
+            Self::CreateLogicalSwitch { .. } => true,
             Self::PutMac { was, .. } => was.is_none(),
             Self::SetFlood { was, locators, .. } => was.is_subset(locators),
             Self::Bind { was, .. } => was.is_none(),
-            Self::RekeyLogicalSwitch { .. }
+            // What is adopted is changed: from then on it is ours to remove.
+            Self::AdoptLogicalSwitch { .. }
+            | Self::RekeyLogicalSwitch { .. }
             | Self::Unbind { .. }
             | Self::RemoveMac { .. }
             | Self::RemoveSurplus(_)

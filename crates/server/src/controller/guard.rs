@@ -8,6 +8,10 @@
 //!
 //! A switch database that lists no physical switch keeps what it has: what is wanted there is not known without a name.
 //!
+//! A logical switch that another controller left under the name of a network of ours is taken over with everything on it,
+//! but only when an operator says so (`l2gw adopt DEVICE`): until everything there has been declared to us, taking it over
+//! would remove what has not. Meanwhile the controller only adds.
+//!
 //! A switch whose schema has no room for the stamp is trusted if the database wants at least half of the logical switches
 //! there that are ours; as long as the server runs, that is then not asked again.
 
@@ -21,6 +25,8 @@ pub(super) struct Guard {
     /// The endpoint was found to hold what this database made it hold, or an operator said so. Counts where nothing is
     /// written on the switch.
     trusted: bool,
+    /// An operator said that logical switches of another controller are to be taken over.
+    adopting: bool,
 }
 
 impl Guard {
@@ -32,6 +38,17 @@ impl Guard {
         lineage: &Lineage,
         revision: u64,
     ) -> Option<String> {
+        let foreign = held.state().logical_switches.iter();
+        let foreign = foreign
+            .filter(|(name, l)| !l.owned && desired.logical_switches.contains_key(*name))
+            .count();
+        if foreign == 0 {
+            self.adopting = false;
+        } else if !self.adopting {
+            return Some(format!(
+                "{foreign} of the logical switches wanted there are another controller's, to be taken over by l2gw adopt"
+            ));
+        }
         let nothing_to_lose = !held.state().logical_switches.values().any(|l| l.owned);
         if nothing_to_lose {
             self.trusted = true;
@@ -52,6 +69,7 @@ impl Guard {
     /// An operator agreed.
     pub(super) fn trust(&mut self) {
         self.trusted = true;
+        self.adopting = true;
     }
 }
 

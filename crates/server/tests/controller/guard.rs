@@ -162,3 +162,43 @@ async fn a_switch_that_lists_no_physical_switch_any_more_keeps_what_it_has() {
     let now = bench.held(|now| now.logical_switches.clone());
     assert_eq!(now, held.logical_switches);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_controller_left_is_taken_over_in_place_when_an_operator_says_so() {
+    let bench = Bench::new().await;
+    let stretch = Stretch::new("p1", 123);
+    let name = stretch.name();
+    // As networking-l2gw writes it: named by the network, without mark, locators without keys.
+    for line in [
+        format!("add-ls {name} -- set Logical_Switch {name} tunnel_key=123"),
+        format!("add-ucast-remote {name} 02:00:00:00:00:aa vxlan_over_ipv4 192.0.2.50"),
+        format!("add-mcast-remote {name} unknown-dst vxlan_over_ipv4 192.0.2.50"),
+        format!("bind-ls tor p1 0 {name}"),
+    ] {
+        bench.vtep_ctl(&line.split(' ').collect::<Vec<_>>());
+    }
+    let row = ["--bare", "--columns=_uuid", "list", "Logical_Switch"];
+    let before = bench.vtep_ctl(&row);
+    bench.insert(stretch.rows()).await;
+    bench
+        .until_held(|held| held.logical_switches[&name].macs.len() == 2)
+        .await;
+    bench.until_settled().await;
+    bench.held(|held| assert!(!held.logical_switches[&name].owned));
+    let withheld = bench.account().told().withheld.unwrap();
+    assert!(
+        withheld.starts_with("1 of the logical switches"),
+        "{withheld}"
+    );
+
+    bench.account().consent();
+    bench
+        .until_held(|held| {
+            let network = &held.logical_switches[&name];
+            network.owned && network.macs.len() == 1 && held.bindings.values().eq([&name])
+        })
+        .await;
+    assert_eq!(bench.vtep_ctl(&row), before, "the row itself stays");
+    let id = stretch.connection.id();
+    bench.until_status(CONNECTION, id, Status::Active).await;
+}
