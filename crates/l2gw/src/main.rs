@@ -2,6 +2,7 @@
 
 mod config;
 mod daemon;
+mod db;
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
@@ -13,7 +14,8 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let command = cli::command()
         .subcommands(daemon::commands())
-        .subcommand(config::command());
+        .subcommand(config::command())
+        .subcommand(db::command());
     let words = match config::completed(std::env::args_os().collect()) {
         Ok(words) => words,
         Err(objection) => return refused(&format!("l2gw server: {objection}"), 2),
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         Some((daemon::SERVER, options)) => daemon::server(options),
         Some((daemon::VTEP, options)) => daemon::vtep(options),
         Some((config::CONFIG, matches)) => config::run(matches),
+        Some((db::DB, matches)) => db::run(matches),
         _ => client(&matches),
     }
 }

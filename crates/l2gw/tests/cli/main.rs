@@ -6,6 +6,7 @@
 )]
 
 mod config;
+mod db;
 mod place;
 mod shell;
 mod specification;
