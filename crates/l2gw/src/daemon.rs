@@ -13,6 +13,8 @@ use crate::{config, refused};
 pub(crate) const SERVER: &str = "server";
 pub(crate) const VTEP: &str = "vtep";
 const LOG: &str = "log";
+const LOG_FORMAT: &str = "log-format";
+const JSON: &str = "json";
 
 /// Their commands.
 pub(crate) fn commands() -> [Command; 2] {
@@ -23,7 +25,7 @@ pub(crate) fn commands() -> [Command; 2] {
             .display_order(0),
         vtep::Options::augment_args(Command::new(VTEP))
             .about("Turn this server into a hardware_vtep switch")
-            .arg(log())
+            .args(log())
             .display_order(1),
     ]
 }
@@ -31,20 +33,29 @@ pub(crate) fn commands() -> [Command; 2] {
 /// A command with the options of `l2gw server`.
 pub(crate) fn server_command(name: &'static str) -> Command {
     server::Options::augment_args(Command::new(name))
-        .arg(log())
+        .args(log())
         .arg(config::option())
 }
 
-/// `--log FILTER`.
-fn log() -> Arg {
-    Arg::new(LOG)
+/// `--log FILTER` and `--log-format FORMAT`.
+fn log() -> [Arg; 2] {
+    let filter = Arg::new(LOG)
         .long(LOG)
         .value_name("FILTER")
         .env("RUST_LOG")
         .hide_env_values(true)
         .default_value("info")
         .value_parser(|filter: &str| EnvFilter::try_new(filter).map(|_| filter.to_owned()))
-        .help("What to log to standard error: error, warn, info, debug, trace, or MODULE=LEVEL,...")
+        .help(
+            "What to log to standard error: error, warn, info, debug, trace, or MODULE=LEVEL,...",
+        );
+    let format = Arg::new(LOG_FORMAT)
+        .long(LOG_FORMAT)
+        .value_name("FORMAT")
+        .default_value("text")
+        .value_parser(["text", JSON])
+        .help("How to log: text for people, or json, an object a line");
+    [filter, format]
 }
 
 /// Runs `l2gw server` until it is told to end.
@@ -83,11 +94,14 @@ where
     let filter = matches
         .get_one::<String>(LOG)
         .map_or("info", |filter| filter);
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+        .with_writer(io::stderr);
+    let format = matches.get_one::<String>(LOG_FORMAT);
+    match format.is_some_and(|format| format == JSON) {
+        true => log.json().init(),
+        false => log.with_ansi(io::stderr().is_terminal()).init(),
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -148,6 +148,37 @@ fn the_server_obeys_its_file_and_refuses_a_wrong_one_in_one_line() {
 }
 
 #[test]
+fn a_log_in_json_has_an_object_a_line() {
+    let directory = TempDir::new().unwrap();
+    let database = directory.path().join("l2gw.db");
+    let output = Command::new("timeout")
+        .args([
+            "--preserve-status",
+            "2",
+            env!("CARGO_BIN_EXE_l2gw"),
+            "server",
+        ])
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--log-format",
+            "json",
+            "--database",
+        ])
+        .arg(&database)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines = said.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let answering = |line: &serde_json::Value| {
+        let message = line["fields"]["message"].as_str();
+        message.is_some_and(|message| message.starts_with("answering on"))
+    };
+    assert!(lines.iter().any(answering), "{said}");
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     let output = l2gw(&["server"], &[("L2GW_BODY_LIMIT", "much")]);
     assert_eq!(output.status.code(), Some(2));

@@ -15,6 +15,7 @@ use axum::routing::{MethodRouter, get};
 use model::resource::{Kind, Nested, Resource, Shape};
 use model::table;
 use tower::ServiceExt;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::errors::{Refused, method_not_allowed, no_such_path};
@@ -168,7 +169,9 @@ async fn identified_and_logged(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let start = Instant::now();
-    let mut response = next.run(request).await;
+    // Whatever is logged on the way carries the id, at any level.
+    let span = tracing::error_span!("request", %id);
+    let mut response = next.run(request).instrument(span).await;
     let status = response.status().as_u16();
     let took = start.elapsed();
     let caller = response.extensions_mut().remove::<caller::Caller>();
