@@ -34,6 +34,7 @@ use crate::learnt::Telling;
 use crate::lock::Lock;
 use crate::options::{BORDER, SwitchOptions};
 use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
+use crate::supervisor::Supervisor;
 
 /// How often everything is looked at, whether the kernel told of changes or not.
 const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(300);
@@ -238,12 +239,18 @@ impl Daemon {
         everything.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut netfilter = tokio::time::interval(LOOK_AT_NETFILTER);
         netfilter.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut supervisor = Supervisor::from_environment();
+        supervisor.ready();
         let mut truce = Instant::now();
         let mut retry = None;
         loop {
             let wake = tokio::select! {
                 biased;
-                _ = stop.raised.wait_for(|raised| *raised) => return Ok(()),
+                _ = stop.raised.wait_for(|raised| *raised) => {
+                    supervisor.stopping();
+                    return Ok(());
+                }
+                () = supervisor.keep_told() => continue,
                 _ = database.changed() => Wake::Database,
                 () = readable(&route, truce) => Wake::Kernel,
                 () = readable(&filter, truce) => Wake::Kernel,

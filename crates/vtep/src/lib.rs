@@ -8,6 +8,7 @@
 //! | `ovsdb_server` | the database's server |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
 //! | `check` | what the host lacks |
+//! | `supervisor` | the service manager is told how we are |
 //! | [`show`] | what is forwarded |
 //! | [`trace`] | what becomes of a frame |
 //! | `down` | takes everything back |
@@ -24,6 +25,7 @@ mod lock;
 pub mod options;
 mod ovsdb_server;
 pub mod show;
+mod supervisor;
 pub mod trace;
 
 pub use error::Error;
