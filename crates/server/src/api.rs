@@ -21,6 +21,7 @@
 //! | `caller` | who asks |
 //! | `devices` | what the controllers tell of physical switches |
 //! | `quotas` | how many resources a project may have |
+//! | `openapi` | the API described by itself |
 //! | `discovery` | versions, resources and extensions |
 
 mod body;
@@ -30,6 +31,7 @@ mod discovery;
 mod errors;
 mod handlers;
 mod list;
+pub mod openapi;
 mod query;
 mod quotas;
 mod router;

@@ -31,6 +31,42 @@ const EVERYWHERE: &[Extension] = &[
         description: "Extension that indicates that project_id field is enabled.",
         updated: "2016-09-09T09:09:09-09:09",
     },
+    Extension {
+        alias: "empty-string-filtering",
+        name: "Empty String Filtering Extension",
+        description: "Allow filtering by attributes with empty string value",
+        updated: "2018-05-01T10:00:00-00:00",
+    },
+    Extension {
+        alias: "standard-attr-revisions",
+        name: "Resource revision numbers",
+        description: "This extension will display the revision number of neutron resources.",
+        updated: "2016-04-11T10:00:00-00:00",
+    },
+    Extension {
+        alias: "revision-if-match",
+        name: "If-Match constraints based on revision_number",
+        description: "Extension indicating that If-Match based on revision_number is supported.",
+        updated: "2016-12-11T00:00:00-00:00",
+    },
+    Extension {
+        alias: "standard-attr-timestamp",
+        name: "Resource timestamps",
+        description: "Adds created_at and updated_at fields to all Neutron resources that have Neutron standard attributes.",
+        updated: "2016-09-12T10:00:00-00:00",
+    },
+    Extension {
+        alias: "quotas",
+        name: "Quota management support",
+        description: "Expose functions for quotas management per project",
+        updated: "2012-07-29T10:00:00-00:00",
+    },
+    Extension {
+        alias: "quota_details",
+        name: "Quota details management support",
+        description: "Expose functions for quotas usage statistics per project",
+        updated: "2017-02-10T10:00:00-00:00",
+    },
 ];
 
 /// `GET /`

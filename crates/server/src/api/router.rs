@@ -19,7 +19,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::errors::{Refused, method_not_allowed, no_such_path};
-use super::{Api, caller, devices, discovery, handlers, quotas};
+use super::{Api, caller, devices, discovery, handlers, openapi, quotas};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
 
@@ -27,6 +27,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id")
 pub fn router(api: Api) -> Router {
     let mut routes = Router::new()
         .route("/", documents(get(discovery::versions)))
+        // The path as it is once `.json` is cut off.
+        .route("/openapi", documents(get(openapi::openapi)))
         .route("/v2.0", documents(get(discovery::resources)))
         .route("/v2.0/extensions", documents(get(discovery::extensions)))
         .route(
@@ -166,6 +168,7 @@ async fn naming_its_route(request: Request, next: Next) -> Response {
 /// Gives every request an id, and the log one line.
 async fn identified_and_logged(request: Request, next: Next) -> Response {
     let id = format!("req-{}", Uuid::new_v4());
+    let global_id = global_id(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let start = Instant::now();
@@ -181,17 +184,25 @@ async fn identified_and_logged(request: Request, next: Next) -> Response {
             // Messages repeat what clients sent: one request must not look like two in the log.
             let fault = fault.to_string().replace(char::is_control, " ");
             if response.status().is_server_error() {
-                tracing::error!(%id, %method, path, user, status, ?took, fault);
+                tracing::error!(%id, global_id, %method, path, user, status, ?took, fault);
             } else {
-                tracing::info!(%id, %method, path, user, status, ?took, fault);
+                tracing::info!(%id, global_id, %method, path, user, status, ?took, fault);
             }
         }
-        None => tracing::info!(%id, %method, path, user, status, ?took),
+        None => tracing::info!(%id, global_id, %method, path, user, status, ?took),
     }
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
+}
+
+/// The id under which a client follows a request through several services: `req-` and a UUID, as oslo.middleware takes it.
+fn global_id(request: &Request) -> Option<String> {
+    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
+    let uuid = id.strip_prefix("req-")?;
+    let usual = uuid.len() == uuid::fmt::Hyphenated::LENGTH && Uuid::try_parse(uuid).is_ok();
+    usual.then(|| id.to_owned())
 }
 
 fn in_one_spelling(mut request: Request) -> Request {

@@ -4,6 +4,67 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, error};
 
+/// Where people read it without a server.
+const OPENAPI: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+
+/// `L2GW_BLESS=1` writes the file anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_that_is_checked_in_is_the_servers() {
+    let server = Fixture::start().await;
+    let served = server.get("/openapi.json").await;
+    let text = format!("{}\n", serde_json::to_string_pretty(&served).unwrap());
+    if std::env::var_os("L2GW_BLESS").is_some() {
+        std::fs::write(OPENAPI, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(OPENAPI).unwrap();
+    assert!(
+        kept == text,
+        "docs/openapi.json is old: run with L2GW_BLESS=1"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_description_names_every_attribute_and_every_reply_has_no_other() {
+    let server = Fixture::start().await;
+    let connection = server.stretched(5).await;
+    let far = json!({"mac": "02:00:00:00:00:01", "rgw_connection": connection});
+    server.create("l2-remote-macs", far).await;
+    let described = server.get("/openapi.json").await;
+    let schemas = &described["components"]["schemas"];
+    for resource in server.get("/v2.0/").await["resources"].as_array().unwrap() {
+        let collection = resource["collection"].as_str().unwrap();
+        let list = server.get(&format!("/v2.0/{collection}")).await;
+        let properties = schemas[resource["name"].as_str().unwrap()]["properties"].as_object();
+        let described: Vec<_> = properties.unwrap().keys().collect();
+        if let Some(object) = list[collection][0].as_object() {
+            assert_eq!(object.keys().collect::<Vec<_>>(), described, "{collection}");
+        } else {
+            assert_eq!(collection, "ports");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_extension_that_is_announced_can_be_shown() {
+    let server = Fixture::start().await;
+    let all = server.get("/v2.0/extensions").await;
+    let aliases = all["extensions"].as_array().unwrap().iter();
+    for alias in [
+        "pagination",
+        "sorting",
+        "project-id",
+        "quotas",
+        "revision-if-match",
+    ] {
+        assert!(aliases.clone().any(|e| e["alias"] == alias), "{alias}");
+    }
+    for extension in aliases {
+        let alias = extension["alias"].as_str().unwrap();
+        let shown = server.get(&format!("/v2.0/extensions/{alias}.json")).await;
+        assert_eq!(&shown["extension"], extension);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_find_version_resources_and_extensions() {
     let server = Fixture::start().await;

@@ -21,4 +21,5 @@ mod quotas;
 mod remote;
 mod revisions;
 mod running;
+mod schemathesis;
 mod vectors;
