@@ -185,7 +185,7 @@ impl Server {
             &controllers.board,
         )
         .await?;
-        tracing::info!(database = url, "answering on {place}");
+        tracing::info!(database = store::without_password(&url), "answering on {place}");
         Ok(Self {
             socket,
             store,

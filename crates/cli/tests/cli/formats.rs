@@ -82,7 +82,10 @@ async fn a_list_as_json_has_every_attribute_under_its_name() {
         "status": "DOWN",
         "status_reason": "away",
         "tenant_id": "",
-        "project_id": ""
+        "project_id": "",
+        "revision_number": null,
+        "created_at": null,
+        "updated_at": null
       },
       {
         "id": "2",
@@ -93,7 +96,10 @@ async fn a_list_as_json_has_every_attribute_under_its_name() {
         "status": "DOWN",
         "status_reason": "away",
         "tenant_id": "",
-        "project_id": ""
+        "project_id": "",
+        "revision_number": null,
+        "created_at": null,
+        "updated_at": null
       },
       {
         "id": "3",
@@ -104,7 +110,10 @@ async fn a_list_as_json_has_every_attribute_under_its_name() {
         "status": "DOWN",
         "status_reason": "away",
         "tenant_id": "",
-        "project_id": ""
+        "project_id": "",
+        "revision_number": null,
+        "created_at": null,
+        "updated_at": null
       }
     ]
     "#);
@@ -128,11 +137,17 @@ async fn a_list_as_yaml() {
       - device_name: d2
         interfaces: []
         id: y
+      revision_number: null
+      created_at: null
+      updated_at: null
     - id: '7'
       name: "é日本\e[2J"
       tenant_id: p2
       project_id: p2
       devices: []
+      revision_number: null
+      created_at: null
+      updated_at: null
     "#);
 }
 
@@ -171,7 +186,7 @@ async fn details_are_every_attribute() {
     | 3  | away          |
     +----+---------------+
     ");
-    assert_snapshot!(listing(&["l2-remote-mac-list", "-D"]).await.lines().nth(1).unwrap(), @"| id | uuid | mac               | ip_addr       | rgw_connection | status | status_reason | tenant_id | project_id |");
+    assert_snapshot!(listing(&["l2-remote-mac-list", "-D"]).await.lines().nth(1).unwrap(), @"| id | uuid | mac               | ip_addr       | rgw_connection | status | status_reason | tenant_id | project_id | revision_number | created_at | updated_at |");
 }
 
 #[tokio::test]
@@ -234,41 +249,50 @@ async fn an_empty_list_is_an_empty_line_and_valid_in_machine_formats() {
 async fn one_resource_in_every_format() {
     assert_snapshot!(shown(&["-f", "json"]).await, @r#"
     {
+      "created_at": null,
       "flood": false,
       "id": "31c20418-9cf2-4d47-b17e-d92906e3f248",
       "l2_gateway_id": "g",
       "l2_remote_gateway_id": "r",
       "network_id": "n",
       "project_id": "p",
+      "revision_number": null,
       "segmentation_id": 456,
       "status": "DOWN",
       "status_reason": "it's `away`",
-      "tenant_id": "p"
+      "tenant_id": "p",
+      "updated_at": null
     }
     "#);
     assert_snapshot!(shown(&["-f", "yaml"]).await, @r"
+    created_at: null
     flood: false
     id: 31c20418-9cf2-4d47-b17e-d92906e3f248
     l2_gateway_id: g
     l2_remote_gateway_id: r
     network_id: n
     project_id: p
+    revision_number: null
     segmentation_id: 456
     status: DOWN
     status_reason: it's `away`
     tenant_id: p
+    updated_at: null
     ");
     assert_snapshot!(shown(&["-f", "shell", "--prefix", "conn_"]).await, @r#"
+    conn_created_at=""
     conn_flood="False"
     conn_id="31c20418-9cf2-4d47-b17e-d92906e3f248"
     conn_l2_gateway_id="g"
     conn_l2_remote_gateway_id="r"
     conn_network_id="n"
     conn_project_id="p"
+    conn_revision_number=""
     conn_segmentation_id="456"
     conn_status="DOWN"
     conn_status_reason="it's \`away\`"
     conn_tenant_id="p"
+    conn_updated_at=""
     "#);
     assert_snapshot!(shown(&["-f", "value", "-c", "id", "-c", "status"]).await, @r"
     31c20418-9cf2-4d47-b17e-d92906e3f248

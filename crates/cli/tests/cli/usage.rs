@@ -81,7 +81,7 @@ async fn a_value_that_does_not_fit_the_grammar_is_named() {
 #[tokio::test]
 async fn an_unknown_column_is_told_with_the_known_ones_and_nothing_is_created() {
     assert_snapshot!(refused(&["l2-remote-gateway-create", "rgw1", "10.0.0.1", "-c", "ipadr"]).await, @r"
-    error: l2_remote_gateway has no column 'ipadr'; it has id, name, ipaddr, bfd, tenant_id, project_id, status, status_reason
+    error: l2_remote_gateway has no column 'ipadr'; it has id, name, ipaddr, bfd, tenant_id, project_id, status, status_reason, revision_number, created_at, updated_at
 
     For more information, try '--help'.
     ");
