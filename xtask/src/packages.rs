@@ -1,7 +1,7 @@
 //! The Debian packages that tests and demo run: seen by the program or file each one brings, installed where it lacks.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -18,6 +18,8 @@ enum Part {
         /// The program below one of them.
         program: &'static str,
     },
+    /// A module of Python's library that Debian packs by itself.
+    PythonModule(&'static str),
 }
 
 /// What somebody needs.
@@ -30,9 +32,11 @@ pub(crate) enum For {
 }
 
 /// What only tests need, and the Debian package that brings it.
-const TEST_PARTS: [(Part, &str); 3] = [
+const TEST_PARTS: [(Part, &str); 5] = [
     (Part::Program("vtep-ctl"), "openvswitch-vtep"),
     (Part::Program("openssl"), "openssl"),
+    (Part::Program("setpriv"), "util-linux"),
+    (Part::PythonModule("ensurepip"), "python3-venv"),
     (
         Part::Versioned {
             versions: "/usr/lib/postgresql",
@@ -64,6 +68,11 @@ impl Part {
     fn is_there(&self) -> bool {
         match self {
             Self::File(path) => Path::new(path).exists(),
+            Self::PythonModule(module) => Command::new("python3")
+                .args(["-c", &format!("import {module}")])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success()),
             Self::Versioned { versions, program } => std::fs::read_dir(versions)
                 .into_iter()
                 .flatten()
@@ -78,7 +87,10 @@ impl Part {
 
     fn name(&self) -> &'static str {
         match self {
-            Self::File(name) | Self::Program(name) | Self::Versioned { program: name, .. } => name,
+            Self::File(name)
+            | Self::Program(name)
+            | Self::PythonModule(name)
+            | Self::Versioned { program: name, .. } => name,
         }
     }
 }
