@@ -23,7 +23,14 @@ pub(crate) fn describe() -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("Processor", format!("{model}, {cores} cores")),
         ("Memory", Unit::Memory.show(total * 1024.0)),
-        ("Kernel", format!("Linux {}", release.trim())),
+        // What a distributor or a host appends behind a dash says nothing about speed.
+        (
+            "Kernel",
+            format!(
+                "Linux {}",
+                release.trim().split('-').next().unwrap_or_default()
+            ),
+        ),
         ("Databases on", file_system(&std::env::temp_dir())?),
         ("ovsdb-server", ovsdb_server()?),
         ("Load before (1 min)", load.to_owned()),

@@ -185,7 +185,10 @@ impl Server {
             &controllers.board,
         )
         .await?;
-        tracing::info!(database = store::without_password(&url), "answering on {place}");
+        tracing::info!(
+            database = store::without_password(&url),
+            "answering on {place}"
+        );
         Ok(Self {
             socket,
             store,
