@@ -135,6 +135,7 @@ impl OvsdbServer {
         let deadline = Instant::now() + START_TIMEOUT;
         // The socket file is there before the server listens on it: only a connection tells.
         while UnixStream::connect(self.directory.path().join("db.sock")).is_err()
+            || UnixStream::connect(self.directory.path().join("ctl")).is_err()
             || TcpStream::connect(("127.0.0.1", self.port)).is_err()
         {
             let log = || fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
