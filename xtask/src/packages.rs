@@ -32,8 +32,13 @@ pub(crate) enum For {
 }
 
 /// What only tests need, and the Debian package that brings it.
-const TEST_PARTS: [(Part, &str); 5] = [
+const TEST_PARTS: [(Part, &str); 7] = [
     (Part::Program("vtep-ctl"), "openvswitch-vtep"),
+    (Part::Program("ovs-vswitchd"), "openvswitch-switch"),
+    (
+        Part::File("/usr/lib/python3/dist-packages/ovs/__init__.py"),
+        "python3-openvswitch",
+    ),
     (Part::Program("openssl"), "openssl"),
     (Part::Program("setpriv"), "util-linux"),
     (Part::PythonModule("ensurepip"), "python3-venv"),

@@ -31,6 +31,8 @@ pub struct Installation<'a> {
     directory: TempDir,
     vtep: Option<Daemon>,
     server: Option<Daemon>,
+    /// The switches to drive, in OVS notation, instead of the one of `l2gw vtep`.
+    others: Vec<String>,
     echo: bool,
 }
 
@@ -49,8 +51,16 @@ impl<'a> Installation<'a> {
             directory,
             vtep: None,
             server: None,
+            others: Vec::new(),
             echo: false,
         })
+    }
+
+    /// Has the server drive these switches, targets in OVS notation, and not the one of `l2gw vtep`.
+    #[must_use]
+    pub fn driving(mut self, targets: impl IntoIterator<Item = String>) -> Self {
+        self.others = targets.into_iter().collect();
+        self
     }
 
     /// Prints every command that is typed, and its output.
@@ -145,11 +155,16 @@ impl<'a> Installation<'a> {
     }
 
     fn server_arguments(&self) -> Vec<String> {
-        let device = format!("unix:{}", self.device_socket().display());
+        let own = || vec![format!("unix:{}", self.device_socket().display())];
+        let targets = Some(&self.others).filter(|others| !others.is_empty());
         let database = self.path("l2gw.sqlite").display().to_string();
-        ["server", "--database", &database, "--device", &device]
+        let mut arguments = ["server", "--database", &database]
             .map(str::to_owned)
-            .to_vec()
+            .to_vec();
+        for target in targets.cloned().unwrap_or_else(own) {
+            arguments.extend(["--device".to_owned(), target]);
+        }
+        arguments
     }
 
     /// The running `l2gw vtep`, taken out to be ended; [`Self::start_vtep`] starts a new one.

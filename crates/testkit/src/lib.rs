@@ -6,6 +6,7 @@
 pub mod capture;
 pub mod certificates;
 pub mod daemon;
+pub mod emulator;
 pub mod frame;
 pub mod fuzz;
 pub mod installation;

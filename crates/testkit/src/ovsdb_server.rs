@@ -17,6 +17,36 @@ use tempfile::TempDir;
 /// The schema as openvswitch-vtep installs it, version 1.7.0.
 pub const VTEP_SCHEMA: &str = "/usr/share/openvswitch/vtep.ovsschema";
 
+/// The schema as switches of 2014 have it, version 1.3.0, as far as that differs: no keys of locators, no replication mode,
+/// no faults, nowhere to put a mark but the description.
+///
+/// # Errors
+/// [`VTEP_SCHEMA`] is not there or not what it was.
+pub fn vtep_schema_without_locator_keys() -> Result<String> {
+    let text = fs::read_to_string(VTEP_SCHEMA)
+        .with_context(|| format!("{VTEP_SCHEMA} (package openvswitch-vtep)"))?;
+    let mut schema: serde_json::Value = serde_json::from_str(&text)?;
+    let document = schema.as_object_mut().context("not an object")?;
+    document.insert("version".to_owned(), "1.3.0".into());
+    document.remove("cksum");
+    for (table, column) in [
+        ("Physical_Locator", "tunnel_key"),
+        ("Logical_Switch", "replication_mode"),
+        ("Logical_Switch", "other_config"),
+        ("Physical_Switch", "switch_fault_status"),
+        ("Physical_Port", "port_fault_status"),
+    ] {
+        schema
+            .pointer_mut(&format!("/tables/{table}/columns"))
+            .and_then(|columns| columns.as_object_mut()?.remove(column))
+            .with_context(|| format!("{VTEP_SCHEMA} has no {table}.{column}"))?;
+    }
+    let indexes = schema.pointer_mut("/tables/Physical_Locator/indexes");
+    *indexes.context("no index of locators")? =
+        serde_json::json!([["encapsulation_type", "dst_ip"]]);
+    Ok(schema.to_string())
+}
+
 /// How long a start may take; a database with 100,000 rows is up in half a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 

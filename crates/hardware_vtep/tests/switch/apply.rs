@@ -16,7 +16,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde::Deserialize;
-use testkit::ovsdb_server::{OvsdbServer, VTEP_SCHEMA};
+use testkit::ovsdb_server::{OvsdbServer, vtep_schema_without_locator_keys};
 use uuid::Uuid;
 
 const PORTS: [&str; 3] = ["p0", "p1", "p2"];
@@ -456,30 +456,10 @@ async fn a_locator_whose_last_user_leaves_is_still_there_for_the_next() {
     assert_eq!(switch.count("Physical_Locator").await, 2);
 }
 
-/// hardware_vtep 1.3.0 as far as it differs: no keys of locators, no replication mode, nowhere to put a mark but the
-/// description.
-fn old_schema() -> String {
-    let text = std::fs::read_to_string(VTEP_SCHEMA).unwrap();
-    let mut schema: serde_json::Value = serde_json::from_str(&text).unwrap();
-    schema["version"] = "1.3.0".into();
-    schema.as_object_mut().unwrap().remove("cksum");
-    let tables = &mut schema["tables"];
-    let mut drop = |table: &str, column: &str| {
-        let columns = tables[table]["columns"].as_object_mut().unwrap();
-        columns.remove(column).unwrap();
-    };
-    drop("Physical_Locator", "tunnel_key");
-    drop("Logical_Switch", "replication_mode");
-    drop("Logical_Switch", "other_config");
-    drop("Physical_Switch", "switch_fault_status");
-    drop("Physical_Port", "port_fault_status");
-    tables["Physical_Locator"]["indexes"] = serde_json::json!([["encapsulation_type", "dst_ip"]]);
-    schema.to_string()
-}
-
 #[tokio::test]
 async fn an_old_schema_is_used_as_far_as_it_goes() {
-    let switch = Switch::of(OvsdbServer::with_schema(&old_schema()).unwrap()).await;
+    let schema = vtep_schema_without_locator_keys().unwrap();
+    let switch = Switch::of(OvsdbServer::with_schema(&schema).unwrap()).await;
     switch.publish("sw", &PORTS).await;
     let capabilities = switch
         .replica
