@@ -73,6 +73,8 @@ faults! {
     L2GatewayDeviceNotFound => "L2GatewayDeviceNotFound", 404, WhenStateChanges;
     /// The switch has no port of that name.
     L2GatewayInterfaceNotFound => "L2GatewayInterfaceNotFound", 404, WhenStateChanges;
+    /// The switch has no port of the name that an update gives.
+    L2GatewayPhysicalPortNotFound => "L2GatewayPhysicalPortNotFound", 404, WhenStateChanges;
     /// The network is not a VXLAN network.
     VxlanSegmentationIdNotFound => "VxlanSegmentationIDNotFound", 404, WhenStateChanges;
     /// No such remote gateway.

@@ -23,7 +23,7 @@ use crate::value::{MacAddress, VlanId, Vni};
 pub struct Intent {
     networks: BTreeMap<Uuid, Network>,
     ports: BTreeMap<Uuid, Port>,
-    gateways: BTreeMap<Uuid, Vec<Device>>,
+    gateways: BTreeMap<Uuid, Gateway>,
     attachments: BTreeMap<Uuid, Attachment>,
     remote_gateways: BTreeMap<Uuid, RemoteGateway>,
     stretches: BTreeMap<Uuid, Stretch>,
@@ -36,6 +36,12 @@ struct Network {
     name: LogicalSwitchName,
     /// The key inside the cloud; none for a network that is not VXLAN.
     vni: Option<Vni>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Gateway {
+    revision: u64,
+    devices: Vec<Device>,
 }
 
 /// A physical switch of a gateway.
@@ -59,6 +65,7 @@ struct Port {
 /// The far end of WAN tunnels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RemoteGateway {
+    revision: u64,
     ip: Ipv4Addr,
     /// Whether switches are to watch the tunnels to it.
     bfd: bool,
@@ -119,6 +126,8 @@ pub struct Need {
     pub flood: bool,
     /// The remote gateway connection.
     pub connection: Uuid,
+    /// The revision of the youngest of what this follows from: a look at the switches from before does not count.
+    pub revision: u64,
 }
 
 impl Intent {
@@ -151,7 +160,11 @@ impl Intent {
                 self.ports.insert(id, port);
             }
             Kind::L2Gateway => {
-                self.gateways.insert(id, devices_of(row)?);
+                let gateway = Gateway {
+                    revision: row.revision,
+                    devices: devices_of(row)?,
+                };
+                self.gateways.insert(id, gateway);
             }
             Kind::L2GatewayConnection => {
                 let (Some(gateway), Some(network)) =
@@ -175,7 +188,12 @@ impl Intent {
             Kind::L2RemoteGateway => {
                 let ip = row.ipv4("ipaddr").ok_or_else(|| incomplete(row))?;
                 let bfd = row.flag("bfd");
-                self.remote_gateways.insert(id, RemoteGateway { ip, bfd });
+                let remote = RemoteGateway {
+                    revision: row.revision,
+                    ip,
+                    bfd,
+                };
+                self.remote_gateways.insert(id, remote);
             }
             Kind::L2RemoteGatewayConnection => {
                 let connection = (|| {
@@ -325,18 +343,17 @@ impl Intent {
     pub fn need(&self, connection: Uuid) -> Option<Need> {
         let found = self.stretches.get(&connection)?.connection?;
         let (name, locator) = self.reach(&found)?;
+        let gateway = self.gateways.get(&found.gateway)?;
+        let remote = self.remote_gateways.get(&found.remote_gateway)?;
+        let devices = gateway.devices.iter();
         Some(Need {
-            devices: self
-                .gateways
-                .get(&found.gateway)?
-                .iter()
-                .map(|device| device.name.clone())
-                .collect(),
+            devices: devices.map(|device| device.name.clone()).collect(),
             logical_switch: name.clone(),
             network_key: self.networks.get(&found.network).and_then(|n| n.vni),
             locator,
             flood: found.flood,
             connection,
+            revision: found.revision.max(gateway.revision).max(remote.revision),
         })
     }
 
@@ -362,10 +379,10 @@ impl Intent {
             desired.conflicts.insert(id, reason);
             return;
         };
-        let devices = self.gateways.get(&attachment.gateway);
+        let gateway = self.gateways.get(&attachment.gateway);
+        let devices = gateway.map_or(&[][..], |gateway| &gateway.devices);
         for device in devices
-            .into_iter()
-            .flatten()
+            .iter()
             .filter(|device| switches.contains(&device.name))
         {
             let held = desired
@@ -416,7 +433,7 @@ impl Intent {
     fn is_on(&self, switches: &BTreeSet<Arc<str>>, gateway: Uuid) -> bool {
         self.gateways
             .get(&gateway)
-            .is_some_and(|devices| devices.iter().any(|d| switches.contains(&d.name)))
+            .is_some_and(|held| held.devices.iter().any(|d| switches.contains(&d.name)))
     }
 }
 

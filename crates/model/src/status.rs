@@ -57,13 +57,65 @@ impl Report {
         }
     }
 
-    /// The worse of two, for a resource on several switches: ERROR before DOWN before BUILD before ACTIVE.
+    /// What is to be said of a resource on several switches: the worst status, ERROR before DOWN before BUILD before
+    /// ACTIVE, and what each of them has to say, once.
     #[must_use]
-    pub fn worse(self, other: Self) -> Self {
-        if other.status > self.status {
-            other
-        } else {
-            self
+    pub fn of_all(reports: impl IntoIterator<Item = Self>) -> Self {
+        let mut status = Status::Active;
+        let mut reasons: Vec<String> = Vec::new();
+        let mut further = 0;
+        for report in reports {
+            status = status.max(report.status);
+            match report.reason {
+                Some(reason) if reasons.contains(&reason) => {}
+                Some(reason) if reasons.len() < MOST_REASONS => reasons.push(reason),
+                Some(_) => further += 1,
+                None => {}
+            }
         }
+        if further > 0 {
+            reasons.push(format!("and {further} more"));
+        }
+        Self {
+            status,
+            reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        }
+    }
+}
+
+/// Nobody reads more in one line.
+const MOST_REASONS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_lack_something_are_named_once_under_the_worst_status() {
+        let build = || Report::because(Status::Build, "on its way to switch a");
+        let error = Report::because(Status::Error, "switch b reports fire");
+        assert_eq!(
+            Report::of_all([Report::ACTIVE, Report::ACTIVE]),
+            Report::ACTIVE
+        );
+        assert_eq!(Report::of_all([]), Report::ACTIVE);
+        assert_eq!(
+            Report::of_all([build(), Report::ACTIVE, error, build()]),
+            Report::because(
+                Status::Error,
+                "on its way to switch a; switch b reports fire"
+            )
+        );
+    }
+
+    #[test]
+    fn of_very_many_some_are_named_and_the_others_counted() {
+        let reports =
+            (0..1000).map(|n| Report::because(Status::Down, format!("switch {n} is away")));
+        let reason = Report::of_all(reports).reason.unwrap();
+        assert!(
+            reason.ends_with("switch 7 is away; and 992 more"),
+            "{reason}"
+        );
     }
 }

@@ -50,8 +50,10 @@ pub struct Residue {
     logical_switches: HashSet<LogicalSwitchName>,
     macs: HashMap<LogicalSwitchName, HashSet<MacAddress>>,
     flood: HashMap<LogicalSwitchName, BTreeSet<Locator>>,
-    /// Bindings that cannot be made, in words.
-    blocked: HashMap<LogicalSwitchName, String>,
+    /// Bindings that are on their way, by physical switch.
+    unbound: HashMap<LogicalSwitchName, BTreeSet<Arc<str>>>,
+    /// Bindings that cannot be made, each with its physical switch and in words.
+    blocked: HashMap<LogicalSwitchName, Vec<(Arc<str>, String)>>,
     /// What a logical switch's last transaction was refused with, in the switch's words.
     refusals: HashMap<LogicalSwitchName, String>,
     /// Resources that gave way to older ones.
@@ -80,8 +82,14 @@ impl Residue {
                 | Step::RekeyLogicalSwitch { name, .. } => {
                     residue.logical_switches.insert(name.clone());
                 }
-                Step::Bind { logical_switch, .. } => {
-                    residue.logical_switches.insert(logical_switch.clone());
+                Step::Bind {
+                    logical_switch,
+                    port_vlan,
+                    ..
+                } => {
+                    let switches = residue.unbound.entry(logical_switch.clone());
+                    let switch = Arc::clone(&port_vlan.port.switch);
+                    switches.or_default().insert(switch);
                 }
                 Step::PutMac {
                     logical_switch,
@@ -112,10 +120,9 @@ impl Residue {
                 logical_switch,
                 reason,
             } = blocked;
-            residue.blocked.insert(
-                logical_switch.clone(),
-                format!("{port_vlan} cannot be bound: {reason}"),
-            );
+            let words = format!("{port_vlan} cannot be bound: {reason}");
+            let blocked = residue.blocked.entry(logical_switch.clone()).or_default();
+            blocked.push((Arc::clone(&port_vlan.port.switch), words));
         }
         residue
     }
@@ -168,10 +175,13 @@ impl Residue {
     fn report(&self, device: &Arc<str>, need: &Need, row: &Row, mac: Option<MacAddress>) -> Report {
         let name = &need.logical_switch;
         if let Some(reason) = self.conflicts.get(&need.connection) {
-            return Report::because(Status::Error, reason.clone());
+            return Report::because(Status::Error, format!("switch {device}: {reason}"));
         }
-        if let Some(reason) = self.blocked.get(name) {
-            return Report::because(Status::Error, reason.clone());
+        let blocked = self.blocked.get(name).into_iter().flatten();
+        let mut blocked = blocked.filter(|(of, _)| of == device).peekable();
+        if blocked.peek().is_some() {
+            let words = |(_, words): &(_, String)| Report::because(Status::Error, words.clone());
+            return Report::of_all(blocked.map(words));
         }
         if let Some(fault) = self.faults.get(device) {
             return Report::because(Status::Error, format!("switch {device} reports {fault}"));
@@ -183,7 +193,11 @@ impl Residue {
             }
             locator.tunnel_key = None;
         }
-        let lacking = if row.revision > self.revision || self.logical_switches.contains(name) {
+        let unbound = self.unbound.get(name);
+        let lacking = if row.revision.max(need.revision) > self.revision
+            || self.logical_switches.contains(name)
+            || unbound.is_some_and(|switches| switches.contains(device))
+        {
             true
         } else if let Some(mac) = mac {
             self.macs.get(name).is_some_and(|macs| macs.contains(&mac))
@@ -270,19 +284,23 @@ impl Board {
                 return Report::because(Status::Build, "on its way to the controllers");
             };
             let sightings = read(&self.sightings);
-            need.devices
-                .iter()
-                .map(|device| match sightings.get(device).map(|s| &**s) {
-                    None => Report::because(
-                        Status::Down,
-                        format!("switch {device} has not connected since the server started"),
-                    ),
-                    Some(Sighting::Away { reason }) => {
-                        Report::because(Status::Down, format!("switch {device} is away: {reason}"))
-                    }
-                    Some(Sighting::Compared(residue)) => residue.report(device, &need, row, mac),
-                })
-                .fold(Report::ACTIVE, Report::worse)
+            let reports =
+                need.devices
+                    .iter()
+                    .map(|device| match sightings.get(device).map(|s| &**s) {
+                        None => Report::because(
+                            Status::Down,
+                            format!("switch {device} has not connected since the server started"),
+                        ),
+                        Some(Sighting::Away { reason }) => Report::because(
+                            Status::Down,
+                            format!("switch {device} is away: {reason}"),
+                        ),
+                        Some(Sighting::Compared(residue)) => {
+                            residue.report(device, &need, row, mac)
+                        }
+                    });
+            Report::of_all(reports)
         };
         match row.resource.kind {
             Kind::L2RemoteMac => match row.uuid("rgw_connection") {
@@ -293,10 +311,8 @@ impl Board {
             // A remote gateway is as well as its connections are; one without any has nothing to wait for.
             Kind::L2RemoteGateway => {
                 let connections: Vec<Uuid> = intent.intent.connections_to(row.id()).collect();
-                connections
-                    .into_iter()
-                    .map(|connection| of_connection(connection, None))
-                    .fold(Report::ACTIVE, Report::worse)
+                let connections = connections.into_iter();
+                Report::of_all(connections.map(|connection| of_connection(connection, None)))
             }
             Kind::Network | Kind::Port | Kind::L2Gateway | Kind::L2GatewayConnection => {
                 Report::ACTIVE

@@ -166,14 +166,14 @@ impl Device {
     }
 
     fn report(&self) -> Report {
-        let reports = self.seats.iter().map(|seat| seat.report(&self.name));
-        reports.reduce(Report::worse).unwrap_or_else(|| {
+        if self.seats.is_empty() {
             let reason = format!(
                 "switch {} has not connected since the server started",
                 self.name
             );
-            Report::because(Status::Down, reason)
-        })
+            return Report::because(Status::Down, reason);
+        }
+        Report::of_all(self.seats.iter().map(|seat| seat.report(&self.name)))
     }
 
     fn value(&self, attribute: &str) -> Value {

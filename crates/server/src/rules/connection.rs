@@ -38,10 +38,12 @@ pub(super) fn create(
 }
 
 /// Makes sure that the connections of a gateway stay distinct from each other and from all others if it gets these
-/// devices.
-pub(super) fn still_distinct(
+/// devices, and that nobody else has their VLANs on those that are `named` anew.
+pub(super) fn still_possible(
+    rules: &Rules,
     tx: &mut dyn Snapshot,
     gateway: Uuid,
+    named: &[Device],
     devices: &[Device],
 ) -> Result<(), Fault> {
     let own = Query::all(Kind::L2GatewayConnection).matching("l2_gateway_id", Value::Uuid(gateway));
@@ -50,8 +52,10 @@ pub(super) fn still_distinct(
         return Ok(());
     }
     let mut bindings = Bindings::of_others(tx, devices, Some(gateway))?;
-    own.iter()
-        .try_for_each(|row| bindings.bind(devices, vlan(row), network(row)))
+    own.iter().try_for_each(|row| {
+        bindings.bind(devices, vlan(row), network(row))?;
+        switch::are_free(rules, named, vlan(row), network(row))
+    })
 }
 
 /// The key of a network inside the cloud.

@@ -9,7 +9,7 @@ use model::row::{Row, Value};
 use store::{Query, Snapshot};
 use uuid::Uuid;
 
-use super::{Rules, collect, connection};
+use super::{Rules, collect, connection, switch};
 
 pub(super) fn create(row: &mut Row) -> Result<(), Fault> {
     let mut devices = devices::parse(row.text("devices"))?;
@@ -33,7 +33,8 @@ pub(super) fn update(
     let mut merged = devices::parse(before.text("devices"))?;
     devices::update(&mut merged, named.clone())?;
     all_seen(rules, tx, &named)?;
-    connection::still_distinct(tx, row.id(), &merged)?;
+    switch::has_ports(rules, &named)?;
+    connection::still_possible(rules, tx, row.id(), &named, &merged)?;
     put_devices(row, &merged)
 }
 

@@ -1,10 +1,11 @@
 //! What the switches themselves say against a declaration. Only those that are there are asked: what is declared for
 //! others is told by its status when they come.
 
+use hardware_vtep::PhysicalSwitch;
 use model::devices::Device;
 use model::fault::{Fault, FaultKind};
 use model::row::Row;
-use model::switch::{LogicalSwitchName, PhysicalPort, PortVlan};
+use model::switch::{LogicalSwitchName, PhysicalPort, PortVlan, SwitchState};
 use model::value::VlanId;
 
 use super::Rules;
@@ -20,24 +21,70 @@ pub(super) fn can_bind(
     vlan: VlanId,
     network: uuid::Uuid,
 ) -> Result<(), Fault> {
+    let network = LogicalSwitchName::new(network.to_string());
+    ask(rules, devices, |device, switch, held| {
+        working(device, switch)?;
+        free(device, vlan, &network, held)
+    })
+}
+
+/// Makes sure that the ports exist which a gateway's devices are to have. They may be faulty: how else would one get rid
+/// of them?
+///
+/// # Errors
+/// 404: a switch has no such port.
+pub(super) fn has_ports(rules: &Rules, devices: &[Device]) -> Result<(), Fault> {
+    ask(rules, devices, |device, switch, _| {
+        let mut interfaces = device.interfaces.iter();
+        match interfaces.find(|interface| !switch.ports.contains_key(&*interface.name)) {
+            None => Ok(()),
+            Some(missing) => Err(Fault::new(
+                FaultKind::L2GatewayPhysicalPortNotFound,
+                format!(
+                    "Physical Port '{}' in Physical switch '{}' could not be found",
+                    missing.name, device.name
+                ),
+            )),
+        }
+    })
+}
+
+/// Makes sure that nobody else has the VLANs that a connection of a gateway would have on these devices.
+///
+/// # Errors
+/// 409: a VLAN is taken.
+pub(super) fn are_free(
+    rules: &Rules,
+    devices: &[Device],
+    vlan: VlanId,
+    network: uuid::Uuid,
+) -> Result<(), Fault> {
+    let network = LogicalSwitchName::new(network.to_string());
+    ask(rules, devices, |device, _, held| {
+        free(device, vlan, &network, held)
+    })
+}
+
+/// Asks those of the switches that are there.
+fn ask(
+    rules: &Rules,
+    devices: &[Device],
+    question: impl Fn(&Device, &PhysicalSwitch, &SwitchState) -> Result<(), Fault>,
+) -> Result<(), Fault> {
     if rules.unknown_devices {
         return Ok(());
     }
-    let network = LogicalSwitchName::new(network.to_string());
     devices.iter().try_for_each(|device| {
         let asked = rules.board.ask(&device.name, |held| {
             let switches = held.physical_switches();
             let switch = switches.get(&*device.name);
-            switch.map_or(Ok(()), |switch| {
-                working(device, switch)?;
-                free(device, vlan, &network, held.state())
-            })
+            switch.map_or(Ok(()), |switch| question(device, switch, held.state()))
         });
         asked.unwrap_or(Ok(()))
     })
 }
 
-fn working(device: &Device, switch: &hardware_vtep::PhysicalSwitch) -> Result<(), Fault> {
+fn working(device: &Device, switch: &PhysicalSwitch) -> Result<(), Fault> {
     let words = |faults: &std::collections::BTreeSet<String>| {
         let faults: Vec<_> = faults.iter().map(String::as_str).collect();
         faults.join(", ")
@@ -81,7 +128,7 @@ fn free(
     device: &Device,
     vlan: VlanId,
     network: &LogicalSwitchName,
-    held: &model::switch::SwitchState,
+    held: &SwitchState,
 ) -> Result<(), Fault> {
     for interface in &device.interfaces {
         let own = [vlan];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hardware_vtep::{Database, Publication, PublishedPort};
 use ovsdb::{Connection, ConnectionOptions};
 use serde_json::{Value, json};
-use testkit::ovsdb_server::OvsdbServer;
+use testkit::ovsdb_server::{OvsdbServer, vtep_schema_without_locator_keys};
 
 use crate::fixture::{Fixture, error};
 
@@ -231,21 +231,10 @@ async fn what_a_switch_learns_is_listed_by_network_and_device() {
     }
 }
 
-/// hardware_vtep 1.3.0 as far as it matters here: locators have no keys.
-fn keyless_schema() -> String {
-    let text = std::fs::read_to_string("/usr/share/openvswitch/vtep.ovsschema").unwrap();
-    let mut schema: Value = serde_json::from_str(&text).unwrap();
-    schema.as_object_mut().unwrap().remove("cksum");
-    let locator = &mut schema["tables"]["Physical_Locator"];
-    let columns = locator["columns"].as_object_mut().unwrap();
-    columns.remove("tunnel_key").unwrap();
-    locator["indexes"] = json!([["encapsulation_type", "dst_ip"]]);
-    schema.to_string()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_without_keys_of_tunnels_carries_the_networks_own_and_refuses_others() {
-    let (switch, _eyes) = of(OvsdbServer::with_schema(&keyless_schema()).unwrap()).await;
+    let schema = vtep_schema_without_locator_keys().unwrap();
+    let (switch, _eyes) = of(OvsdbServer::with_schema(&schema).unwrap()).await;
     let fixture = connected(&switch).await;
     let network = fixture.network(123).await;
     let gateway = fixture.gateway("tor", "p1").await;
@@ -318,6 +307,34 @@ async fn what_a_switch_cannot_bind_is_refused_before_anything_is_written() {
     );
     let (status, kind, _) = refusal("p9", "7").await;
     assert_eq!((status, &*kind), (404, "L2GatewayInterfaceNotFound"));
+    // Nor is a gateway changed to have what its switch has not, or what its connection cannot have.
+    let elsewhere = fixture.gateway("tor", "p2").await;
+    let attachment = fixture.attach(&elsewhere, &network, 7).await;
+    let path = format!("/v2.0/l2-gateways/{elsewhere}");
+    let changed = async |port: &str| {
+        let devices = json!([{"device_name": "tor", "interfaces": [{"name": port}]}]);
+        fixture
+            .put(&path, json!({"l2_gateway": {"devices": devices}}))
+            .await
+    };
+    let (status, kind, message) = error(changed("p9").await);
+    assert_eq!((status, &*kind), (404, "L2GatewayPhysicalPortNotFound"));
+    assert_eq!(
+        message,
+        "Physical Port 'p9' in Physical switch 'tor' could not be found"
+    );
+    let (status, kind, _) = error(changed("p1").await);
+    assert_eq!((status, &*kind), (409, "L2GatewayDuplicateSegmentationID"));
+    let shown = fixture.get(&path).await;
+    assert_eq!(
+        shown["l2_gateway"]["devices"][0]["interfaces"][0]["name"],
+        "p2"
+    );
+    let attachment = attachment["id"].as_str().unwrap();
+    let (status, _) = fixture
+        .delete(&format!("/v2.0/l2-gateway-connections/{attachment}"))
+        .await;
+    assert_eq!(status, 204);
 
     let publication = Publication {
         name: "tor".into(),

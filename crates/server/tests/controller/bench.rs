@@ -5,12 +5,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hardware_vtep::{Database, Publication, PublishedPort};
+use hardware_vtep::Database;
 use model::resource::Kind;
 use model::row::{Row, Value};
 use model::status::{Report, Status};
 use model::switch::{LogicalSwitchName, SwitchState};
-use ovsdb::{Connection, ConnectionOptions, Endpoint, Operation, Transaction};
+use ovsdb::{Connection, ConnectionOptions, Operation, Transaction};
+use server::controller::connections::{Connections, SwitchOptions};
 use server::controller::{self, Controllers};
 use store::Store;
 use tempfile::TempDir;
@@ -19,11 +20,13 @@ use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A server without its REST half, one switch, and an independent look at what the switch holds.
+/// A server without its REST half, its switches, and an independent look at what the first one holds.
 pub(crate) struct Bench {
     pub(crate) store: Store,
     pub(crate) controllers: Controllers,
     pub(crate) switch: OvsdbServer,
+    /// Further ones.
+    pub(crate) beside: Vec<OvsdbServer>,
     pub(crate) eyes: Connection<Database>,
     directory: TempDir,
 }
@@ -31,6 +34,7 @@ pub(crate) struct Bench {
 /// What is left of a bench whose server has ended.
 pub(crate) struct Stopped {
     switch: OvsdbServer,
+    beside: Vec<OvsdbServer>,
     eyes: Connection<Database>,
     directory: TempDir,
 }
@@ -48,51 +52,78 @@ impl Stopped {
 
     /// Starts a server with the database in the file of this name, which may be a new one.
     pub(crate) async fn start(self, database: &str) -> Bench {
-        let (store, controllers) = serve(&self.file(database), &self.switch).await;
+        let (store, controllers) = serve(&self.file(database), &self.switch, &self.beside).await;
         Bench {
             store,
             controllers,
             switch: self.switch,
+            beside: self.beside,
             eyes: self.eyes,
             directory: self.directory,
         }
     }
 }
 
-async fn serve(database: &Path, switch: &OvsdbServer) -> (Store, Controllers) {
+async fn serve(
+    database: &Path,
+    switch: &OvsdbServer,
+    beside: &[OvsdbServer],
+) -> (Store, Controllers) {
     let store = Store::open(database.to_str().unwrap()).await.unwrap();
-    let endpoint: Endpoint = switch.unix_target().parse().unwrap();
-    let controllers = controller::start(&store, endpoint.into());
+    let switches = std::iter::once(switch).chain(beside);
+    let options = SwitchOptions {
+        devices: switches
+            .map(|switch| switch.unix_target().parse().unwrap())
+            .collect(),
+        ..SwitchOptions::default()
+    };
+    let connections = Connections::open(options).await.unwrap();
+    let controllers = controller::start(&store, connections);
     (store, controllers)
+}
+
+/// A switch of this name with two ports.
+pub(crate) fn switch(name: &str) -> OvsdbServer {
+    let switch = OvsdbServer::start().unwrap();
+    let ports = format!("add-ps {name} -- add-port {name} p1 -- add-port {name} p2");
+    vtep_ctl(&switch, &ports.split(' ').collect::<Vec<_>>());
+    switch
+}
+
+/// What a command of vtep-ctl(8) prints.
+pub(crate) fn vtep_ctl(switch: &OvsdbServer, words: &[&str]) -> String {
+    let database = format!("--db={}", switch.unix_target());
+    let output = Command::new("vtep-ctl")
+        .arg(database)
+        .args(words)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 impl Bench {
     pub(crate) async fn new() -> Self {
-        let switch = OvsdbServer::start().unwrap();
+        Self::of(switch("tor"), Vec::new()).await
+    }
+
+    /// A server that drives these switches.
+    pub(crate) async fn of(switch: OvsdbServer, beside: Vec<OvsdbServer>) -> Self {
         let eyes: Connection<Database> = Connection::start(
             switch.unix_target().parse().unwrap(),
             hardware_vtep::NAME,
             ConnectionOptions::default(),
         );
-        let (session, _) = eyes.up().await;
-        let publication = Publication {
-            name: "tor".into(),
-            ports: [
-                (Arc::from("p1"), PublishedPort::default()),
-                (Arc::from("p2"), PublishedPort::default()),
-            ]
-            .into(),
-            ..Publication::default()
-        };
-        hardware_vtep::publish(&session, eyes.replica(), &publication)
-            .await
-            .unwrap();
+        eyes.up().await;
         let directory = TempDir::new().unwrap();
-        let (store, controllers) = serve(&directory.path().join("l2gw.sqlite"), &switch).await;
+        let database = directory.path().join("l2gw.sqlite");
+        let (store, controllers) = serve(&database, &switch, &beside).await;
         Self {
             store,
             controllers,
             switch,
+            beside,
             eyes,
             directory,
         }
@@ -104,6 +135,7 @@ impl Bench {
         self.store.close().await;
         Stopped {
             switch: self.switch,
+            beside: self.beside,
             eyes: self.eyes,
             directory: self.directory,
         }
@@ -197,17 +229,22 @@ impl Bench {
         }
     }
 
-    /// What a command of vtep-ctl(8) prints.
+    /// Waits until a status is explained by these words.
+    pub(crate) async fn until_reason(&self, kind: Kind, id: Uuid, right: impl Fn(&str) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let report = self.report(kind, id).await;
+            if report.reason.as_deref().is_some_and(&right) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{report:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// What a command of vtep-ctl(8) prints of the first switch.
     pub(crate) fn vtep_ctl(&self, words: &[&str]) -> String {
-        let database = format!("--db={}", self.switch.unix_target());
-        let output = Command::new("vtep-ctl")
-            .arg(database)
-            .args(words)
-            .output()
-            .unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {errors}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        vtep_ctl(&self.switch, words)
     }
 
     pub(crate) async fn transact(&self, operations: impl IntoIterator<Item = Operation>) {
@@ -247,6 +284,11 @@ pub(crate) struct Stretch {
 
 impl Stretch {
     pub(crate) fn new(port: &str, key: i64) -> Self {
+        Self::on(&[("tor", port)], key)
+    }
+
+    /// By a gateway of these ports of these switches.
+    pub(crate) fn on(ports: &[(&str, &str)], key: i64) -> Self {
         let network = row(
             Kind::Network,
             &[
@@ -258,9 +300,12 @@ impl Stretch {
                 ("admin_state_up", Value::Bool(true)),
             ],
         );
-        let devices = format!(
-            r#"[{{"device_name":"tor","interfaces":[{{"name":"{port}","segmentation_id":[]}}]}}]"#
-        );
+        let devices = ports.iter().map(|(switch, port)| {
+            format!(
+                r#"{{"device_name":"{switch}","interfaces":[{{"name":"{port}","segmentation_id":[]}}]}}"#
+            )
+        });
+        let devices = format!("[{}]", devices.collect::<Vec<_>>().join(","));
         let gateway = row(
             Kind::L2Gateway,
             &[

@@ -8,4 +8,5 @@
 mod bench;
 mod convergence;
 mod guard;
+mod several;
 mod tunnels;
