@@ -286,6 +286,9 @@ pub struct Attribute {
     pub help: &'static str,
     /// The schema version that introduced it; 0 for "with its resource".
     pub since: u32,
+    /// The schema version that introduced an index for it alone, so that a page of a long list that is filtered or sorted
+    /// by it costs a page; 0 where there is none. Ids, names, references and revisions have theirs without it.
+    pub indexed: u32,
 }
 
 impl Attribute {
@@ -305,6 +308,7 @@ impl Attribute {
             flag_aliases: &[],
             help,
             since: 0,
+            indexed: 0,
         }
     }
 
@@ -330,6 +334,13 @@ impl Attribute {
     #[must_use]
     pub const fn since(mut self, version: u32) -> Self {
         self.since = version;
+        self
+    }
+
+    /// Lists are filtered and sorted by an index of it since this version of the database schema.
+    #[must_use]
+    pub const fn indexed(mut self, version: u32) -> Self {
+        self.indexed = version;
         self
     }
 

@@ -18,7 +18,7 @@ pub const ALL: &[&Resource] = &[
 ];
 
 /// The version of the database schema that this table describes.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 pub(crate) fn of(kind: Kind) -> &'static Resource {
     match kind {
@@ -559,7 +559,8 @@ pub static L2_REMOTE_MAC: Resource = Resource {
         Attribute::new("mac", Shape::Mac, "MAC address of the station")
             .required()
             .column("mac")
-            .positional("MAC-IP"),
+            .positional("MAC-IP")
+            .indexed(4),
         Attribute::new(
             "ipaddr",
             Shape::Ip,
@@ -567,7 +568,8 @@ pub static L2_REMOTE_MAC: Resource = Resource {
         )
         .aliases(&["ip", "ip_addr"])
         .optional(Def::Null)
-        .column("ip_addr"),
+        .column("ip_addr")
+        .indexed(4),
         Attribute::new(
             "rgw_connection",
             Shape::Reference(Kind::L2RemoteGatewayConnection, Cascade),
@@ -580,7 +582,7 @@ pub static L2_REMOTE_MAC: Resource = Resource {
         .positional("REMOTE-GATEWAY-CONN-UUID"),
         STATUS.on_request(),
         STATUS_REASON,
-        TENANT_ID.on_request(),
+        TENANT_ID.on_request().indexed(4),
         PROJECT_ID,
         Attribute::new(
             "attachment_id",

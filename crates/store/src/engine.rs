@@ -1,6 +1,6 @@
 //! What an engine does for the sessions that run on it: one connection, transactions, statements.
 //!
-//! Statements are the same text for every engine: `$1`, `$2` … in the order in which they occur, and nothing that
+//! Statements are the same text for every engine: `$1`, `$2` … for the values by their number, and nothing that
 //! PostgreSQL and SQLite do not both understand. Where the engines differ is the schema ([`crate::schema::Dialect`]),
 //! how rows go in by the hundred thousand, and what can go wrong.
 

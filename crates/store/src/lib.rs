@@ -27,6 +27,7 @@ mod engine;
 mod error;
 mod job;
 mod location;
+mod page;
 mod postgres;
 mod query;
 mod readers;

@@ -13,6 +13,7 @@ mod connection;
 mod fault;
 mod schema;
 mod server;
+mod statistics;
 mod tls;
 mod value;
 

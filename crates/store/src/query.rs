@@ -11,9 +11,9 @@ pub struct Query {
     pub kind: Kind,
     /// A row must match them all.
     pub filters: Vec<Filter>,
-    /// Positions in the resource's attributes, the most significant first. Rows that are equal in all of them, and all
-    /// rows where it is empty, stand in the order in which they were inserted. Null stands before everything else,
-    /// texts and addresses compare byte by byte.
+    /// Positions in the resource's attributes, the most significant first. Rows that are equal in all of them stand in the
+    /// order in which they were inserted, or in the opposite order where the last one descends; without any, in the order
+    /// in which they were inserted. Null stands before everything else, texts and addresses compare byte by byte.
     pub sort: Vec<(usize, Direction)>,
     /// At most so many rows; `Some(0)` are none.
     pub limit: Option<u64>,

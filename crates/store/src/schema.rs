@@ -245,7 +245,7 @@ fn default(attribute: &Attribute) -> Option<String> {
 }
 
 /// One index for every constraint, every reference and the name, unless a constraint's index begins with it anyway;
-/// and one for the revision.
+/// one for the revision; and one for every attribute that asks for it.
 fn create_indexes(dialect: &Dialect, resource: &Resource, version: u32) -> String {
     let mut sql = String::new();
     let mut index = |kind: &str, columns: &[&str]| {
@@ -276,14 +276,15 @@ fn create_indexes(dialect: &Dialect, resource: &Resource, version: u32) -> Strin
             index("UNIQUE INDEX", unique.attributes);
         }
     }
-    for attribute in columns_since(resource, version) {
+    for attribute in resource.attributes {
         let name = attribute.name;
         let covered = resource
             .unique
             .iter()
             .any(|unique| unique.attributes.first() == Some(&name));
         let searched = matches!(attribute.shape, Shape::Reference(..)) || name == "name";
-        if searched && !covered {
+        let always = searched && !covered && introduced(resource, attribute) == version;
+        if attribute.is_stored() && (always || attribute.indexed == version) {
             index("INDEX", &[name]);
         }
     }
@@ -315,6 +316,14 @@ mod tests {
             assert!(resource.since >= 1);
             for attribute in resource.attributes {
                 assert!(introduced(resource, attribute) <= table::SCHEMA_VERSION);
+                assert!(attribute.indexed <= table::SCHEMA_VERSION);
+                let there =
+                    attribute.indexed == 0 || attribute.indexed >= introduced(resource, attribute);
+                assert!(
+                    there && (attribute.is_stored() || attribute.indexed == 0),
+                    "{}",
+                    attribute.name
+                );
             }
         }
     }

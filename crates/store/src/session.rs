@@ -11,8 +11,9 @@ use model::table;
 use uuid::Uuid;
 
 use crate::engine::{Connection, atomically, number};
+use crate::page::Marker;
 use crate::references;
-use crate::statement::{self, Marker, Statement};
+use crate::statement::{self, Statement};
 use crate::value::{Bound, Cells, bounds, decode};
 use crate::{Change, Query, Snapshot, Transaction};
 

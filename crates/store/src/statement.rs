@@ -2,11 +2,11 @@
 
 use model::fault::Fault;
 use model::resource::{Attribute, Resource, Shape};
-use model::row::Row;
 
-use crate::schema::{never_null, stored};
+use crate::Query;
+use crate::page::{Marker, Order};
+use crate::schema::stored;
 use crate::value::{Bound, encode};
-use crate::{Direction, Query};
 
 /// How many values the filters of one query may name: SQLite binds at most 32,766, PostgreSQL 65,535.
 const MAX_VALUES: usize = 32_000;
@@ -22,19 +22,18 @@ impl<'q> Statement<'q> {
         self.sql.push_str(sql);
     }
 
+    /// The place of a value; it may stand in the text more than once.
+    pub(crate) fn place(&mut self, value: Bound<'q>) -> String {
+        self.binds.push(value);
+        format!("${}", self.binds.len())
+    }
+
     /// Adds `sql` and, behind it, a place for `value`.
     fn bind(&mut self, sql: &str, value: Bound<'q>) {
-        self.binds.push(value);
-        self.sql.push_str(&format!("{sql}${}", self.binds.len()));
+        let place = self.place(value);
+        self.push(sql);
+        self.push(&place);
     }
-}
-
-/// The row of a marker: everything after it in the order of the query is behind it.
-pub(crate) struct Marker {
-    /// Its place in the order of insertion.
-    pub(crate) key: i64,
-    /// Its values.
-    pub(crate) row: Row,
 }
 
 /// `"revision"` and the stored attributes: what [`crate::value::decode`] reads.
@@ -134,29 +133,44 @@ pub(crate) fn select<'q>(
 ) -> Result<Statement<'q>, Fault> {
     let resource = Resource::of(query.kind);
     let columns = columns(resource);
-    let sort = sort(query)?;
     let mut statement = Statement {
-        sql: format!("SELECT {columns} FROM "),
+        sql: String::new(),
         binds: Vec::new(),
     };
-    if query.reverse {
-        statement.push(&format!("(SELECT \"key\", {columns} FROM "));
-    }
-    statement.push(&format!("\"{}\" WHERE TRUE", resource.collection));
     filter(query, &mut statement)?;
-    if let Some(marker) = marker {
-        statement.push(" AND ");
-        behind(&sort, marker, query.reverse, &mut statement);
-    }
-    statement.push(&order(&sort, query.reverse));
-    if let Some(limit) = query.limit {
+    let filters = std::mem::take(&mut statement.sql);
+    let order = Order::new(query, query.reverse)?;
+    let stretches = match marker {
+        Some(marker) => order.behind(marker, &mut statement),
+        None => vec!["TRUE".to_owned()],
+    };
+    let limit = query.limit.map(|limit| {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        statement.bind(" LIMIT ", Bound::Integer(limit));
-    }
+        statement.place(Bound::Integer(limit))
+    });
+    let limit = limit.map_or_else(String::new, |place| format!(" LIMIT {place}"));
+    let sorted = order.sql();
+    let from = |condition: &str| {
+        let table = resource.collection;
+        format!(
+            "SELECT {columns}, \"key\" FROM \"{table}\" WHERE ({condition}){filters}{sorted}{limit}"
+        )
+    };
+    let mut sql = if query.limit.is_some() && stretches.len() > 1 {
+        // Each stretch is cut off for itself, so that none is read beyond a page.
+        let stretches = stretches.iter().zip(1..);
+        let stretches = stretches
+            .map(|(stretch, n)| format!("SELECT * FROM ({}) AS \"stretch{n}\"", from(stretch)));
+        let together = stretches.collect::<Vec<_>>().join(" UNION ALL ");
+        format!("SELECT * FROM ({together}) AS \"together\"{sorted}{limit}")
+    } else {
+        from(&stretches.join(" OR "))
+    };
     if query.reverse {
-        statement.push(") AS \"page\"");
-        statement.push(&order(&sort, false));
+        let forwards = Order::new(query, false)?.sql();
+        sql = format!("SELECT * FROM ({sql}) AS \"page\"{forwards}");
     }
+    statement.sql = sql;
     Ok(statement)
 }
 
@@ -215,7 +229,10 @@ fn one_of<'q>(name: &str, values: &[Bound<'q>], statement: &mut Statement<'q>) {
 }
 
 /// The attribute at this position, or the one that it mirrors.
-fn column(resource: &'static Resource, position: usize) -> Result<&'static Attribute, Fault> {
+pub(crate) fn column(
+    resource: &'static Resource,
+    position: usize,
+) -> Result<&'static Attribute, Fault> {
     let attribute = resource.attributes.get(position);
     let attribute = attribute.and_then(|attribute| match attribute.shape {
         Shape::Mirror(of) => resource.attribute(of),
@@ -229,75 +246,4 @@ fn column(resource: &'static Resource, position: usize) -> Result<&'static Attri
                 resource.collection
             ))
         })
-}
-
-fn sort(query: &Query) -> Result<Vec<(&'static Attribute, Direction)>, Fault> {
-    let resource = Resource::of(query.kind);
-    let keys = query.sort.iter();
-    keys.map(|(position, direction)| Ok((column(resource, *position)?, *direction)))
-        .collect()
-}
-
-fn descends(direction: Direction, reverse: bool) -> bool {
-    (direction == Direction::Descending) != reverse
-}
-
-fn order(sort: &[(&'static Attribute, Direction)], reverse: bool) -> String {
-    let mut sql = String::from(" ORDER BY ");
-    for (attribute, direction) in sort {
-        // Said aloud because PostgreSQL holds null for the largest.
-        let word = if descends(*direction, reverse) {
-            "DESC NULLS LAST"
-        } else {
-            "NULLS FIRST"
-        };
-        sql.push_str(&format!("\"{}\" {word}, ", attribute.name));
-    }
-    sql.push_str(if reverse { "\"key\" DESC" } else { "\"key\"" });
-    sql
-}
-
-/// Rows behind the marker: behind it in the first attribute, or equal in that and behind it in the others. Null stands
-/// before everything else.
-fn behind<'q>(
-    sort: &[(&'static Attribute, Direction)],
-    marker: &'q Marker,
-    reverse: bool,
-    statement: &mut Statement<'q>,
-) {
-    let [(attribute, direction), others @ ..] = sort else {
-        let sign = if reverse { '<' } else { '>' };
-        statement.bind(&format!("\"key\" {sign} "), Bound::Integer(marker.key));
-        return;
-    };
-    let resource = marker.row.resource;
-    let name = attribute.name;
-    let value = marker.row.get(name);
-    let value = encode(attribute.shape, value).unwrap_or(Bound::Null);
-    let null = matches!(value, Bound::Null);
-    // The first comparison of some says no more than the others; from it an engine sees where in its index to begin.
-    let (open, close) = match (descends(*direction, reverse), null) {
-        (false, true) => (format!("(\"{name}\" IS NOT NULL"), ")"),
-        (true, true) => ("(FALSE".to_owned(), ")"),
-        (false, false) => {
-            statement.bind(&format!("(\"{name}\" >= "), value);
-            (format!(" AND (\"{name}\" > "), "))")
-        }
-        (true, false) if never_null(resource, attribute) => {
-            statement.bind(&format!("(\"{name}\" <= "), value);
-            (format!(" AND (\"{name}\" < "), "))")
-        }
-        (true, false) => (format!("(\"{name}\" IS NULL OR \"{name}\" < "), ")"),
-    };
-    if null {
-        statement.push(&open);
-        statement.push(&format!(" OR (\"{name}\" IS NULL AND "));
-    } else {
-        statement.bind(&open, value);
-        statement.bind(&format!(" OR (\"{name}\" = "), value);
-        statement.push(" AND ");
-    }
-    behind(others, marker, reverse, statement);
-    statement.push(")");
-    statement.push(close);
 }

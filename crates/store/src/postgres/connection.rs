@@ -22,6 +22,7 @@ use tokio_postgres::{Client, Error, RowStream, SimpleQueryMessage, Statement};
 use super::fault::{fault, is_lost, refusal, told};
 use super::schema;
 use super::server::Server;
+use super::statistics::Statistics;
 use super::value::column_type;
 use crate::OpenError;
 use crate::engine::{Connection, Each, Refusal, Savepoint};
@@ -76,6 +77,7 @@ pub(crate) struct Session {
     wrote: bool,
     /// Whether an answer is on the way that nobody wants.
     unwanted: bool,
+    statistics: Statistics,
     /// Dropped last: the connection lives on it.
     runtime: Runtime,
 }
@@ -100,6 +102,7 @@ impl Session {
             in_transaction: false,
             wrote: false,
             unwanted: false,
+            statistics: Statistics::default(),
             runtime,
         };
         session.connect()?;
@@ -295,6 +298,8 @@ impl Session {
         })?;
         match copied {
             Ok(_) => {
+                self.statistics
+                    .copied(first.resource.collection, rows.len());
                 self.waiting.push_str(RELEASE);
                 Ok(())
             }
@@ -473,6 +478,14 @@ impl Connection for Session {
                 .map_err(|refusal| (place, refusal))?;
         }
         Ok(())
+    }
+
+    fn tidy(&mut self) {
+        for table in self.statistics.due() {
+            if let Err(fault) = self.simple(&format!("ANALYZE \"{table}\"")) {
+                tracing::debug!(%fault, table, "the database did not look at a table");
+            }
+        }
     }
 
     fn finish(&mut self) {

@@ -153,9 +153,14 @@ impl<S: Sqlite> Connection for S {
 
     fn query(&mut self, sql: &str, binds: &[Bound<'_>], each: &mut Each<'_>) -> Result<(), Fault> {
         let mut statement = prepare(self.inner(), sql)?;
-        let mut results = statement
-            .query(rusqlite::params_from_iter(binds))
-            .map_err(fault)?;
+        for (number, value) in (1..).zip(binds) {
+            // To SQLite `$2` is a name, and its place that of its first occurrence.
+            let place = statement.parameter_index(&format!("${number}"));
+            if let Some(place) = place.map_err(fault)? {
+                bind(&mut statement, place, *value)?;
+            }
+        }
+        let mut results = statement.raw_query();
         while let Some(result) = results.next().map_err(fault)? {
             if each(result)?.is_break() {
                 break;

@@ -71,15 +71,14 @@ impl Oracle {
 
     pub(crate) fn select(&self, query: &Query) -> Vec<Row> {
         let mut rows = self.matching(query);
-        // Stable: equal ones stay in the order of insertion.
-        rows.sort_by(|a, b| compare(query, a, b));
+        sort(query, &mut rows);
         if let Some(marker) = query.marker {
             let all = Query {
                 filters: Vec::new(),
                 ..query.clone()
             };
             let mut order = self.matching(&all);
-            order.sort_by(|a, b| compare(query, a, b));
+            sort(query, &mut order);
             let place = |id| order.iter().position(|row| row.id() == id);
             match place(marker) {
                 None => rows.clear(),
@@ -187,6 +186,15 @@ fn references(resource: &'static Resource) -> impl Iterator<Item = (&'static str
         Shape::Reference(target, on_delete) => Some((attribute.name, target, on_delete)),
         _ => None,
     })
+}
+
+/// Sorts rows that are in the order of insertion.
+fn sort(query: &Query, rows: &mut [Row]) {
+    // Stable: equal ones stay as they are.
+    if matches!(query.sort.last(), Some((_, Direction::Descending))) {
+        rows.reverse();
+    }
+    rows.sort_by(|a, b| compare(query, a, b));
 }
 
 fn compare(query: &Query, a: &Row, b: &Row) -> Ordering {
