@@ -12,6 +12,8 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::engine::database_of;
+
 /// A running server, its clients, and the directory with its database.
 pub(crate) struct Fixture {
     pub(crate) client: Client,
@@ -40,7 +42,7 @@ impl Fixture {
     pub(crate) async fn that_saw(devices: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let names: Vec<_> = devices.iter().map(ToString::to_string).collect();
-        let database = options(&directory).database.unwrap();
+        let database = database_of(&directory);
         let store = Store::open(&database).await.unwrap();
         store
             .write(move |tx| tx.remember_devices(&names))
@@ -176,7 +178,7 @@ impl Fixture {
 pub(crate) fn options(directory: &TempDir) -> Options {
     Options {
         listen: "127.0.0.1:0".parse().unwrap(),
-        database: Some(directory.path().join("l2gw.db").display().to_string()),
+        database: Some(database_of(directory)),
         switches: SwitchOptions::default(),
         allow_unknown_devices: false,
         quota: Vec::new(),

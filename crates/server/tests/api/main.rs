@@ -6,6 +6,7 @@
     reason = "clippy knows tests by their attribute; what they share is test code too"
 )]
 
+mod engine;
 mod fixture;
 
 mod auth;
