@@ -14,7 +14,7 @@ pub(crate) struct Options {
     /// A short run: up to 10,000 MACs, each measurement once or twice
     #[arg(long)]
     quick: bool,
-    /// Only this part: api, ovsdb, kernel or process; may be repeated. The report is then printed, not kept
+    /// Only this part: api, load, pages, ovsdb, kernel or process; may be repeated. The report is then printed, not kept
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 }
@@ -22,7 +22,7 @@ pub(crate) struct Options {
 /// Runs the bench; whether everything could be measured. A missed budget is reported and fails nothing.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     require_root("bench")?;
-    packages::ensure_installed(packages::For::Demo)?;
+    packages::ensure_installed(packages::For::Tests)?;
     // The bench, too: a slow floor would flatter the product.
     let product = binary::build_release("l2gw")?;
     let bench = binary::build_release("l2gw-bench")?;

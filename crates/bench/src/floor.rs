@@ -3,4 +3,5 @@
 pub(crate) mod disk;
 pub(crate) mod netlink;
 pub(crate) mod ovsdb;
+pub(crate) mod postgres;
 pub(crate) mod sqlite;

@@ -45,6 +45,10 @@ struct Options {
 enum Part {
     /// Bulk POST and list, against bare SQLite
     Api,
+    /// Concurrent clients and bulks, on SQLite and on PostgreSQL; a list of gateways
+    Load,
+    /// Pages of a million MACs, on SQLite and on PostgreSQL
+    Pages,
     /// From the API into an ovsdb-server, against a bare pipelined insert
     Ovsdb,
     /// From the API into the kernel, against raw batched netlink; memory; restart
@@ -89,6 +93,8 @@ impl Part {
     fn measure(self, plan: &Plan) -> Section {
         match self {
             Self::Api => product::bulk::measure(plan),
+            Self::Load => product::load::measure(plan),
+            Self::Pages => product::paging::measure(plan),
             Self::Ovsdb => product::programming::measure(plan),
             Self::Kernel => product::chain::measure(plan),
             Self::Process => product::process::measure(plan),

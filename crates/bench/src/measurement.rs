@@ -11,6 +11,8 @@ pub(crate) enum Unit {
     Memory,
     /// Pieces.
     Count,
+    /// Pieces a second.
+    Rate,
 }
 
 impl Unit {
@@ -18,6 +20,7 @@ impl Unit {
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Count => format!("{value:.0}"),
+            Self::Rate => format!("{value:.0}/s"),
             Self::Memory if value >= 1e9 => format!("{} GB", significant(value / 1e9)),
             Self::Memory => format!("{} MB", significant(value / 1e6)),
             Self::Time if value >= 1.0 => format!("{} s", significant(value)),
@@ -104,6 +107,8 @@ impl Statistic {
 pub(crate) enum Budget {
     /// So much.
     AtMost(f64),
+    /// No less than so much.
+    AtLeast(f64),
     /// So many times what the floor takes, median against median.
     TimesFloor(f64),
 }
@@ -170,6 +175,9 @@ impl Measurement {
             Some((Budget::AtMost(value), judged)) => {
                 format!("{} ≤ {}", judged.name(), self.unit.show(value))
             }
+            Some((Budget::AtLeast(value), judged)) => {
+                format!("{} ≥ {}", judged.name(), self.unit.show(value))
+            }
             Some((Budget::TimesFloor(times), _)) => format!("≤ {times} × floor"),
         }
     }
@@ -178,6 +186,7 @@ impl Measurement {
     pub(crate) fn within(&self) -> Option<bool> {
         match self.budget? {
             (Budget::AtMost(most), judged) => Some(self.samples.of(judged)? <= most),
+            (Budget::AtLeast(least), judged) => Some(self.samples.of(judged)? >= least),
             (Budget::TimesFloor(times), _) => Some(self.ratio()? <= times),
         }
     }

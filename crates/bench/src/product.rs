@@ -3,6 +3,8 @@
 pub(crate) mod api;
 pub(crate) mod bulk;
 pub(crate) mod chain;
+pub(crate) mod load;
+pub(crate) mod paging;
 pub(crate) mod process;
 pub(crate) mod programming;
 pub(crate) mod server;

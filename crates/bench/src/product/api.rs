@@ -16,6 +16,8 @@ use crate::watch::PATIENCE;
 const MACS: &str = "/v2.0/l2-remote-macs";
 /// Path of the remote gateway connections.
 const CONNECTIONS: &str = "/v2.0/l2-remote-gateway-connections";
+/// Path of the gateways.
+const GATEWAYS: &str = "/v2.0/l2-gateways";
 /// Path of the remote gateways.
 const REMOTE_GATEWAYS: &str = "/v2.0/l2-remote-gateways";
 
@@ -65,7 +67,7 @@ impl Api {
             json!({"name": "net", "provider:network_type": "vxlan", "provider:segmentation_id": 123}),
         )?;
         let gateway = self.create(
-            "/v2.0/l2-gateways",
+            GATEWAYS,
             "l2_gateway",
             json!({"name": "bgw", "devices": [{"device_name": device, "interfaces": [{"name": "border"}]}]}),
         )?;
@@ -93,6 +95,26 @@ impl Api {
         self.create(REMOTE_GATEWAYS, "l2_remote_gateway", attributes)
     }
 
+    /// Creates so many gateways on the switch `device` in one request.
+    pub(crate) fn create_gateways(&mut self, device: &str, count: usize) -> Result<()> {
+        let gateway = |n| json!({"name": format!("gw-{n}"), "devices": [{"device_name": device, "interfaces": [{"name": format!("port-{n}")}]}]});
+        let gateways: Vec<_> = (0..count).map(gateway).collect();
+        let body = json!({ "l2_gateways": gateways }).to_string();
+        let answer = self.client.request("POST", GATEWAYS, &body)?;
+        expect(&answer, 201)
+    }
+
+    /// Lists all gateways.
+    pub(crate) fn list_gateways(&mut self, count: usize) -> Result<Call> {
+        let sent = Instant::now();
+        let answer = self.client.request("GET", GATEWAYS, "")?;
+        let answered = Instant::now();
+        expect(&answer, 200)?;
+        let listed = occurrences(&answer.body, br#""device_name":"#);
+        ensure!(listed == count, "{listed} gateways listed, not {count}");
+        Ok(Call { sent, answered })
+    }
+
     /// Declares stations behind a remote connection in one request.
     pub(crate) fn post_macs(&mut self, connection: &str, numbers: Range<u32>) -> Result<Call> {
         let count = numbers.len();
@@ -114,6 +136,24 @@ impl Api {
         let answered = Instant::now();
         expect(&answer, 204)?;
         Ok(Call { sent, answered })
+    }
+
+    /// Asks for a page of the MACs that must have so many.
+    pub(crate) fn page_of_macs(&mut self, query: &str, rows: usize) -> Result<Call> {
+        let listed = timed_list(&mut self.client, &format!("{MACS}{query}"), rows);
+        listed.with_context(|| query.to_owned())
+    }
+
+    /// An attribute of the MAC that a query finds.
+    pub(crate) fn find_mac(&mut self, query: &str, attribute: &str) -> Result<String> {
+        let answer = self.client.request("GET", &format!("{MACS}?{query}"), "")?;
+        expect(&answer, 200)?;
+        let found: Value = serde_json::from_slice(&answer.body)?;
+        let value = found.pointer(&format!("/l2_remote_macs/0/{attribute}"));
+        let value = value.and_then(Value::as_str);
+        Ok(value
+            .with_context(|| format!("no {attribute} for {query}"))?
+            .to_owned())
     }
 
     /// Lists all MACs.
@@ -171,6 +211,9 @@ fn expect(answer: &Answer, status: u16) -> Result<()> {
 
 /// How many objects of a body have a key `mac`.
 fn count_macs(body: &[u8]) -> usize {
-    let key = br#""mac":"#;
-    body.windows(key.len()).filter(|w| w == key).count()
+    occurrences(body, br#""mac":"#)
+}
+
+fn occurrences(body: &[u8], key: &[u8]) -> usize {
+    body.windows(key.len()).filter(|w| *w == key).count()
 }

@@ -28,15 +28,26 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `binary` as a server with further arguments.
+    /// Starts `binary` as a server on a new SQLite database, with further arguments.
     pub(crate) fn start(binary: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::launch(binary, None, arguments)
+    }
+
+    /// Starts `binary` as a server on the database of a URL.
+    pub(crate) fn start_on(binary: &Path, database: &str, arguments: &[&str]) -> Result<Self> {
+        Self::launch(binary, Some(database), arguments)
+    }
+
+    fn launch(binary: &Path, database: Option<&str>, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("l2gw-bench-").tempdir()?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut command = l2gw(binary);
         command.args(["server", "--listen", &address.to_string(), "--database"]);
-        command
-            .arg(directory.path().join("l2gw.sqlite"))
-            .args(arguments);
+        match database {
+            Some(url) => command.arg(url),
+            None => command.arg(directory.path().join("l2gw.sqlite")),
+        };
+        command.args(arguments);
         let start = Instant::now();
         let daemon = Daemon::start(command, &directory.path().join("log"))?;
         while let Err(error) = connect(address).and_then(|mut api| api.ping()) {
