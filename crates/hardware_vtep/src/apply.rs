@@ -20,7 +20,7 @@ use std::ops::Range;
 use futures_util::StreamExt;
 use model::plan::{Plan, Step};
 use model::switch::Locator;
-use ovsdb::{Lock, Operation, Outcome, Session, SharedReplica, TransactError};
+use ovsdb::{Lock, Operation, Outcome, Session, SharedReplica, TransactError, Transaction};
 
 use self::translate::Batch;
 use crate::database::Database;
@@ -31,6 +31,18 @@ pub(crate) const BATCH: usize = 150;
 
 /// Transactions under way. With more than some thousand rows waiting in its input ovsdb-server is three times slower.
 pub(crate) const WINDOW: usize = 20;
+
+/// A transaction that does not happen unless the session owns the lock at that moment.
+pub(crate) fn fenced(
+    fence: Option<&Lock>,
+    operations: impl IntoIterator<Item = Operation>,
+) -> Transaction {
+    fence
+        .map(Lock::assertion)
+        .into_iter()
+        .chain(operations)
+        .collect()
+}
 
 /// Failed transactions to take apart in one run. A switch that refuses everything is not asked 100,000 times.
 const PATIENCE: usize = 200;

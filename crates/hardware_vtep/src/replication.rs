@@ -1,11 +1,12 @@
 //! `Logical_Switch.replication_mode` of our logical switches, which others may change or a restored backup lack.
 
-use ovsdb::{Operation, Row, Session, SharedReplica, TransactError, Transaction};
+use ovsdb::{Lock, Operation, Row, Session, SharedReplica, TransactError};
 
+use crate::apply::fenced;
 use crate::database::Database;
 use crate::schema::{NAME, SOURCE_NODE, table};
 
-/// Has all our logical switches flood to every destination. Returns how many did not.
+/// Has all our logical switches flood to every destination; with a lock only its owner does it. Returns how many did not.
 ///
 /// A plan does not speak of this: a switch that floods to one destination alone holds all that was wanted, and still
 /// loses frames.
@@ -15,6 +16,7 @@ use crate::schema::{NAME, SOURCE_NODE, table};
 pub async fn repair_replication(
     session: &Session,
     replica: &SharedReplica<Database>,
+    fence: Option<&Lock>,
 ) -> Result<usize, TransactError> {
     let wrong = replica.read(|database| {
         database
@@ -30,7 +32,6 @@ pub async fn repair_replication(
         let row = Row::new().with("replication_mode", SOURCE_NODE);
         Operation::update(table::LOGICAL_SWITCH, uuid, row)
     });
-    let transaction: Transaction = operations.collect();
-    session.transact(NAME, &transaction).await?;
+    session.transact(NAME, &fenced(fence, operations)).await?;
     Ok(count)
 }

@@ -3,10 +3,10 @@
 //! It stays on the switch when the controller goes, so that the next one sees whose writing it finds. What the note says
 //! is the controller's business.
 
-use ovsdb::{Datum, Mutation, Operation, Session, Transaction};
+use ovsdb::{Datum, Lock, Mutation, Operation, Session};
 use uuid::Uuid;
 
-use crate::apply::StepError;
+use crate::apply::{StepError, fenced};
 use crate::database::Database;
 use crate::schema::{MARK, NAME, table};
 
@@ -30,7 +30,7 @@ impl Database {
     }
 }
 
-/// Leaves a note in place of the last one. Other keys of the column stay.
+/// Leaves a note in place of the last one, if the session owns the lock. Other keys of the column stay.
 ///
 /// # Errors
 /// The schema has no room for it, or the server refused.
@@ -38,6 +38,7 @@ pub async fn stamp(
     session: &Session,
     replica: &ovsdb::SharedReplica<Database>,
     text: &str,
+    fence: Option<&Lock>,
 ) -> Result<(), StepError> {
     let row = replica.read(|database| database.and_then(Database::stamped_row));
     let row = row.ok_or_else(|| StepError::Unsupported {
@@ -49,8 +50,6 @@ pub async fn stamp(
         Mutation::insert("other_config", Datum::map([(MARK, text.to_owned())])),
     ];
     let write = Operation::mutate(table::GLOBAL, row, mutations);
-    session
-        .transact(NAME, &Transaction::new().with(write))
-        .await?;
+    session.transact(NAME, &fenced(fence, [write])).await?;
     Ok(())
 }

@@ -8,9 +8,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use model::switch::Locator;
-use ovsdb::{Datum, Mutation, Operation, Session, SharedReplica, TransactError, Transaction};
+use ovsdb::{Datum, Lock, Mutation, Operation, Session, SharedReplica, TransactError};
 use uuid::Uuid;
 
+use crate::apply::fenced;
 use crate::database::Database;
 use crate::rows::TunnelRow;
 use crate::schema::{NAME, table};
@@ -102,7 +103,8 @@ fn sorted(map: &ovsdb::column::Map<String, String>) -> BTreeMap<String, String> 
 }
 
 /// Asks the switches to check the tunnels to these addresses, or to stop it. Other tunnels and other parameters are left
-/// alone; tunnels that do not exist yet are found by the next call. Returns how many tunnels were changed.
+/// alone; tunnels that do not exist yet are found by the next call. With a lock only its owner does it. Returns how many
+/// tunnels were changed.
 ///
 /// # Errors
 /// See [`TransactError`].
@@ -110,6 +112,7 @@ pub async fn set_bfd(
     session: &Session,
     replica: &SharedReplica<Database>,
     wanted: &BTreeMap<Ipv4Addr, bool>,
+    fence: Option<&Lock>,
 ) -> Result<usize, TransactError> {
     let changes = replica
         .read(|database| database.map_or_else(Vec::new, |held| held.tunnels_to_change(wanted)));
@@ -125,7 +128,6 @@ pub async fn set_bfd(
         ];
         Operation::mutate(table::TUNNEL, tunnel, mutations)
     });
-    let transaction: Transaction = operations.collect();
-    session.transact(NAME, &transaction).await?;
+    session.transact(NAME, &fenced(fence, operations)).await?;
     Ok(count)
 }

@@ -135,6 +135,14 @@ impl Step {
         }
     }
 
+    /// The other logical switch that the step takes something from.
+    pub fn displaces(&self) -> Option<&LogicalSwitchName> {
+        match self {
+            Self::Bind { was, .. } => was.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The logical switch that the step is about.
     pub fn logical_switch(&self) -> &LogicalSwitchName {
         match self {
@@ -188,16 +196,6 @@ impl Plan {
     /// Whether the switch already holds all that it can of what is wanted.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
-    }
-
-    /// The steps that change or remove nothing of what is there, in their order.
-    #[must_use]
-    pub fn additions(&self) -> Self {
-        let steps = self.steps.iter().filter(|step| step.only_adds());
-        Self {
-            steps: steps.cloned().collect(),
-            blocked: self.blocked.clone(),
-        }
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::controller::feed::Replica;
 use crate::lock::{read, write};
+use crate::withheld::Withheld;
 
 /// What one controller tells of its endpoint.
 #[derive(Debug)]
@@ -46,8 +47,8 @@ pub struct Told {
     pub written_at: Option<Timestamp>,
     /// What the last write was refused with, in the switch's words.
     pub refusals: BTreeMap<LogicalSwitchName, String>,
-    /// Why nothing is removed; see the removal guard.
-    pub withheld: Option<String>,
+    /// What is not done for the time being, and why.
+    pub withheld: Option<Withheld>,
     /// The last plan that was made.
     pub planned: Option<Planned>,
     /// How long the last change of the database waited from its commit until the controller looked.

@@ -8,6 +8,7 @@
 //! - **Idempotent.** A turn that finds nothing to do writes nothing.
 //! - **Verified.** After writing, the difference is computed again from what the switch now shows. Only that is reported:
 //!   statuses say what was read back, not what was sent.
+//! - **Alone.** A controller writes while it has the switch's lock; see [`fence`].
 //! - **Careful.** Rows of ours that the database does not know are removed only if it once knew them; see [`guard`].
 //! - **Patient.** A switch that is away is no error of the API: the turn after its return converges. What a switch
 //!   refuses is tried again with growing pauses, and shown as ERROR with its words meanwhile.
@@ -24,7 +25,7 @@ use model::intent::Desired;
 use model::lineage::{Lineage, Moment};
 use model::plan::{Plan, plan};
 use model::switch::LogicalSwitchName;
-use ovsdb::{Connection, Link, Session, Tls};
+use ovsdb::{Connection, Link, Session};
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,14 +33,17 @@ use tokio::task::JoinSet;
 use crate::account::{Account, Planned};
 use crate::lock::read;
 use crate::status::{Board, Residue, Sighting};
+use crate::withheld::Withheld;
 
 use self::callers::Callers;
-use self::connections::Connections;
+use self::connections::{Certificates, Connections};
+use self::fence::Fence;
 use self::guard::Guard;
 
 mod callers;
 pub mod connections;
 pub(crate) mod feed;
+mod fence;
 mod guard;
 
 /// Without any wake-up a controller looks again after this time.
@@ -52,7 +56,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 pub struct Controllers {
     /// Where they put up what they see.
     pub board: Arc<Board>,
-    certificates: Vec<Tls>,
+    /// What they show to switches, and whom they trust.
+    pub certificates: Certificates,
     tasks: JoinSet<()>,
 }
 
@@ -109,17 +114,6 @@ pub fn start(store: &Store, connections: Connections) -> Controllers {
 }
 
 impl Controllers {
-    /// Reads changed certificates at once, and says what is wrong with them. Every handshake looks for changes by itself.
-    pub fn reload_certificates(&self) {
-        for tls in &self.certificates {
-            match tls.reload() {
-                Ok(true) => tracing::info!(?tls, "read changed certificates"),
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the changed certificates are not used"),
-            }
-        }
-    }
-
     /// Lets turns under way finish their transactions no further, and ends all controllers. What was sent is sent; the
     /// next start looks at everything again.
     pub async fn stop(mut self) {
@@ -136,6 +130,7 @@ struct Controller {
     board: Arc<Board>,
     account: Arc<Account>,
     guard: Guard,
+    fence: Fence,
     /// The physical switches last seen behind the target.
     devices: BTreeSet<Arc<str>>,
     /// How long to wait before refused steps are tried again.
@@ -164,15 +159,15 @@ impl Wanted {
 #[derive(Default)]
 struct Difference {
     plan: Plan,
-    /// Why the part of it that changes or removes something must wait, if it must.
-    objection: Option<String>,
+    /// What of it must wait, if something must.
+    withheld: Option<Withheld>,
 }
 
 impl Difference {
     /// What may be done of it now.
     fn permitted(&self) -> Plan {
-        match self.objection {
-            Some(_) => self.plan.additions(),
+        match &self.withheld {
+            Some(withheld) => withheld.permitted(&self.plan),
             None => self.plan.clone(),
         }
     }
@@ -198,6 +193,7 @@ impl Controller {
             board: Arc::clone(board),
             account,
             guard: Guard::default(),
+            fence: Fence::default(),
             devices: BTreeSet::new(),
             retry: FIRST_RETRY,
             refusals: BTreeMap::new(),
@@ -246,6 +242,7 @@ impl Controller {
                 _ = wakeups.changed() => {}
                 changed = intent.changed() => if changed.is_err() { return },
                 () = self.account.consenting() => {}
+                () = self.fence.changes() => {}
                 () = tokio::time::sleep(sleep) => {}
             }
         }
@@ -267,19 +264,25 @@ impl Controller {
         if !self.look_for_devices().await {
             return FIRST_RETRY;
         }
+        if !self.fence.look(session).await {
+            return FIRST_RETRY;
+        }
         let wanted = self.wanted();
         if self.account.take_consent() {
             self.consented(session, &wanted).await;
         }
-        self.watch_tunnels(session, &wanted).await;
         let todo = self.difference(&wanted);
+        if todo.withheld.is_none() {
+            self.look_after_others(session, &wanted).await;
+        }
         let permitted = todo.permitted();
         if permitted.is_empty() {
             return self.settle(&wanted, &todo);
         }
         self.put_up(&wanted, &todo);
-        self.write(session, &wanted, &permitted, todo.objection.is_none())
+        self.write(session, &wanted, &permitted, todo.withheld.is_none())
             .await;
+        self.fence.refresh();
         let rest = self.difference(&wanted);
         if rest.permitted().is_empty() {
             tracing::info!(
@@ -318,20 +321,20 @@ impl Controller {
         }
     }
 
-    /// Has the switches watch the tunnels that somebody wants to be watched. A tunnel's row comes from the switch when it
-    /// has the tunnel; that wakes us again.
-    async fn watch_tunnels(&self, session: &Session, wanted: &Wanted) {
-        if self.account.told().withheld.is_some() {
-            return;
-        }
-        let replica = self.connection.replica();
-        match hardware_vtep::set_bfd(session, replica, &wanted.desired.bfd).await {
-            Ok(0) => {}
-            Ok(changed) => {
-                tracing::info!(target = self.name, changed, "changed the BFD of tunnels")
-            }
-            Err(error) => {
-                tracing::warn!(target = self.name, %error, "the switch database refused BFD");
+    /// Sees to what a plan does not speak of: that our logical switches flood to every destination, and that the switches
+    /// watch the tunnels that somebody wants to be watched. A tunnel's row comes from the switch when it has the tunnel;
+    /// that wakes us again.
+    async fn look_after_others(&self, session: &Session, wanted: &Wanted) {
+        let (replica, fence) = (self.connection.replica(), self.fence.lock());
+        let flooding = hardware_vtep::repair_replication(session, replica, fence).await;
+        let watched = hardware_vtep::set_bfd(session, replica, &wanted.desired.bfd, fence).await;
+        for (what, changed) in [("replication_mode", flooding), ("bfd_params", watched)] {
+            match changed {
+                Ok(0) => {}
+                Ok(changed) => tracing::info!(target = self.name, what, changed, "changed"),
+                Err(error) => {
+                    tracing::warn!(target = self.name, what, %error, "the switch database refused");
+                }
             }
         }
     }
@@ -354,7 +357,9 @@ impl Controller {
         };
         // The stamp goes first: no row is ever younger than it.
         let replica = self.connection.replica();
-        let ((), failures) = tokio::join!(stamped, hardware_vtep::apply(session, replica, todo));
+        let fence = self.fence.lock();
+        let applied = hardware_vtep::apply_fenced(session, replica, todo, fence);
+        let ((), failures) = tokio::join!(stamped, applied);
         self.refusals.clear();
         let refused = u64::try_from(failures.len()).unwrap_or(u64::MAX);
         self.account.tell(|told| told.refused_steps += refused);
@@ -383,7 +388,8 @@ impl Controller {
         let due = replica.read(|database| {
             database.is_some_and(|held| held.can_be_stamped() && held.stamp() != Some(&text))
         });
-        if due && let Err(error) = hardware_vtep::stamp(session, replica, &text).await {
+        let fence = self.fence.lock();
+        if due && let Err(error) = hardware_vtep::stamp(session, replica, &text, fence).await {
             tracing::warn!(target = self.name, %error, "the switch database takes no stamp");
         }
     }
@@ -407,13 +413,15 @@ impl Controller {
     }
 
     fn difference(&mut self, wanted: &Wanted) -> Difference {
-        let guard = &mut self.guard;
+        let (fence, guard) = (&self.fence, &mut self.guard);
         let state = &wanted.desired.state;
         let start = Instant::now();
         let difference = self.connection.replica().read(|database| {
             database.map_or_else(Difference::default, |held| Difference {
                 plan: plan(state, held.state()),
-                objection: guard.objection(held, state, &wanted.lineage, wanted.revision),
+                withheld: fence
+                    .objection()
+                    .or_else(|| guard.objection(held, state, &wanted.lineage, wanted.revision)),
             })
         });
         let planned = Planned {
@@ -421,10 +429,10 @@ impl Controller {
             took: start.elapsed(),
         };
         self.account.tell(|told| told.planned = Some(planned));
-        if let Some(objection) = &difference.objection
-            && self.account.told().withheld.as_ref() != Some(objection)
+        if let Some(withheld) = &difference.withheld
+            && self.account.told().withheld.as_ref() != Some(withheld)
         {
-            tracing::error!(target = self.name, %objection, "removals are withheld");
+            tracing::error!(target = self.name, %withheld, "not everything is written");
         }
         difference
     }
@@ -440,7 +448,7 @@ impl Controller {
             (faults, dead.collect(), database.map(Database::capabilities))
         });
         let conflicts = &wanted.desired.conflicts;
-        let withheld = rest.objection.clone();
+        let withheld = rest.withheld.clone();
         self.account.tell(|told| {
             told.refusals.clone_from(&self.refusals);
             told.withheld.clone_from(&withheld);
@@ -451,7 +459,7 @@ impl Controller {
             .with_faults(faults)
             .with_dead_tunnels(dead_tunnels)
             .with_capabilities(capabilities)
-            .with_objection(withheld);
+            .with_withheld(withheld);
         self.board.put(
             self.devices.iter().cloned(),
             Sighting::Compared(Box::new(residue)),

@@ -20,6 +20,7 @@
 //! | [`metrics`] | what Prometheus reads |
 //! | [`account`] | what each controller tells of its endpoint |
 //! | [`status`] | what the switches hold, read back |
+//! | [`withheld`] | what a controller must not do for the time being |
 
 pub mod account;
 pub mod api;
@@ -34,6 +35,7 @@ pub mod rules;
 pub mod serve;
 pub mod status;
 pub mod tls;
+pub mod withheld;
 
 pub use crate::options::Options;
 pub use crate::serve::{Server, StartError, run};

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::api::{Api, Limits, router};
 use crate::auth::Auth;
 use crate::auth::options::AuthError;
-use crate::controller::connections::{Connections, ConnectionsError};
+use crate::controller::connections::{Certificates, Connections, ConnectionsError};
 use crate::controller::{self, Controllers};
 use crate::operations::{self, Operations};
 use crate::options::{Listen, Options, state_directory};
@@ -120,18 +120,20 @@ pub async fn run(options: Options) -> Result<(), StartError> {
 struct Reload {
     auth: Arc<Auth>,
     certificate: Option<Arc<Certificate>>,
+    switches: Certificates,
 }
 
 impl Reload {
     fn reload(&self) {
         let certificate = self.certificate.as_ref().map(|c| c.reload());
         let wrong = certificate.and_then(Result::err).map(|e| e.to_string());
-        let wrong: Vec<_> = wrong.into_iter().chain(self.auth.reload()).collect();
+        let wrong = wrong.into_iter().chain(self.auth.reload());
+        let wrong: Vec<_> = wrong.chain(self.switches.reload()).collect();
         for wrong in &wrong {
             tracing::error!("{wrong}; what was read before stays in use");
         }
         if wrong.is_empty() {
-            tracing::info!("read token file, policy and certificate again");
+            tracing::info!("read token file, policy and certificates again");
         }
     }
 }
@@ -150,10 +152,6 @@ impl Server {
         let auth = Arc::new(options.auth.open()?);
         let (socket, place, address) =
             listen(&options.listen, auth.tells_callers_apart(), &certificate).await?;
-        let reload = Reload {
-            auth: Arc::clone(&auth),
-            certificate,
-        };
         let url = match options.database {
             Some(url) => url,
             None => default_database()?,
@@ -161,6 +159,11 @@ impl Server {
         let store = Store::open(&url).await?;
         let connections = Connections::open(options.switches).await?;
         let controllers = controller::start(&store, connections);
+        let reload = Reload {
+            auth: Arc::clone(&auth),
+            certificate,
+            switches: controllers.certificates.clone(),
+        };
         let board = Arc::clone(&controllers.board);
         let router = router(Api {
             store: store.clone(),

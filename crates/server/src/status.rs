@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::account::Account;
 use crate::controller::feed::Replica;
 use crate::lock::{read, write};
+use crate::withheld::Withheld;
 
 /// What every controller last saw of its switches.
 #[derive(Debug, Default)]
@@ -60,8 +61,8 @@ pub struct Residue {
     conflicts: HashMap<Uuid, String>,
     /// `switch_fault_status` and `port_fault_status`, by physical switch name.
     faults: HashMap<Arc<str>, String>,
-    /// Why nothing is changed or removed.
-    objection: Option<String>,
+    /// What of it is not done for the time being.
+    withheld: Option<Withheld>,
     /// Tunnels that BFD finds dead, by physical switch and remote end, in words.
     dead_tunnels: HashMap<(Arc<str>, Ipv4Addr), String>,
     /// Whether tunnels cannot have keys of their own.
@@ -151,10 +152,10 @@ impl Residue {
         self
     }
 
-    /// Adds why nothing is changed or removed.
+    /// Adds what of it is not done for the time being.
     #[must_use]
-    pub fn with_objection(mut self, objection: Option<String>) -> Self {
-        self.objection = objection;
+    pub fn with_withheld(mut self, withheld: Option<Withheld>) -> Self {
+        self.withheld = withheld;
         self
     }
 
@@ -212,10 +213,10 @@ impl Residue {
                 None => Report::ACTIVE,
             };
         }
-        if let Some(objection) = &self.objection {
+        if let Some(withheld) = &self.withheld {
             return Report::because(
                 Status::Error,
-                format!("switch {device} is not changed: {objection}; see l2gw device show"),
+                format!("switch {device} is not changed: {withheld}; see l2gw device show"),
             );
         }
         match self.refusals.get(name) {

@@ -126,6 +126,14 @@ impl Daemon {
         Ok(())
     }
 
+    /// Tells the program to read its files again (SIGHUP).
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hang_up(&self) -> Result<()> {
+        Ok(kill(self.pid()?, Signal::SIGHUP)?)
+    }
+
     /// Its process id.
     ///
     /// # Errors

@@ -167,7 +167,7 @@ async fn bfd_is_turned_on_where_asked_and_its_verdict_is_read() {
         (Ipv4Addr::new(192, 0, 2, 1), true),
         (Ipv4Addr::new(192, 0, 2, 3), true),
     ]);
-    let write = || set_bfd(&switch.session, &switch.replica, &wanted);
+    let write = || set_bfd(&switch.session, &switch.replica, &wanted, None);
     assert_eq!(write().await.unwrap(), 1);
     assert_eq!(write().await.unwrap(), 0);
     let tunnels = || {
@@ -203,7 +203,7 @@ async fn bfd_is_turned_on_where_asked_and_its_verdict_is_read() {
     assert_eq!(tunnels()[0].failure(), None);
 
     let off = BTreeMap::from([(Ipv4Addr::new(192, 0, 2, 1), false)]);
-    let off = set_bfd(&switch.session, &switch.replica, &off).await;
+    let off = set_bfd(&switch.session, &switch.replica, &off, None).await;
     assert_eq!(off.unwrap(), 1);
     assert!(!tunnels()[0].is_checked());
 }
@@ -223,7 +223,7 @@ async fn a_logical_switch_of_ours_floods_to_all_again() {
     switch
         .transact([change, Operation::insert("Logical_Switch", theirs)])
         .await;
-    let repair = || hardware_vtep::repair_replication(&switch.session, &switch.replica);
+    let repair = || hardware_vtep::repair_replication(&switch.session, &switch.replica, None);
     assert_eq!(repair().await.unwrap(), 1);
     assert_eq!(repair().await.unwrap(), 0);
 }

@@ -1,12 +1,16 @@
 //! Starts that must fail, each with one line that names the trouble, and ends that must not.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+use testkit::certificates::CertificateAuthority;
+use testkit::daemon::Daemon;
 use testkit::installation::Installation;
 use testkit::netns::{Netns, unique_prefix};
+use testkit::run::CONVERGES_WITHIN;
 use testkit::topology::Topology;
 
 use crate::l2gw;
@@ -134,6 +138,54 @@ fn a_switch_with_a_port_on_an_interface_that_does_not_exist_says_so_and_ends() -
         [],
         "an ovsdb-server was left behind"
     );
+    Ok(())
+}
+
+#[test]
+fn sighup_reads_the_certificates_for_switches_again_and_a_bad_one_changes_nothing() -> Result<()> {
+    let place = Place::new()?;
+    let authority = CertificateAuthority::new()?;
+    let files = authority.issue("server")?;
+    let mut command = place.netns.command(l2gw());
+    command
+        .args(["server", "--database", &place.path("l2gw.sqlite")])
+        .args(["--ovsdb-listen", "pssl:6640:127.0.0.1"])
+        .arg("--ovsdb-private-key")
+        .arg(&files.private_key)
+        .arg("--ovsdb-certificate")
+        .arg(&files.certificate)
+        .arg("--ovsdb-ca-cert")
+        .arg(&files.ca_certificate);
+    let mut server = Daemon::start(command, Path::new(&place.path("server.log")))?;
+    let said = |server: &mut Daemon, words: &str| {
+        let log = std::path::PathBuf::from(place.path("server.log"));
+        server.wait_until(words, CONVERGES_WITHIN, || {
+            let log = std::fs::read_to_string(&log)?;
+            ensure!(log.contains(words), "{log}");
+            Ok(())
+        })
+    };
+    said(&mut server, "answering on")?;
+    let good = std::fs::read(&files.certificate)?;
+    std::fs::write(&files.certificate, "nonsense")?;
+    server.hang_up()?;
+    said(&mut server, "TLS for OVSDB: ")?;
+
+    let renewed = authority.issue("renewed")?;
+    ensure!(
+        std::fs::read(&renewed.certificate)? != good,
+        "it is a new one"
+    );
+    std::fs::copy(&renewed.private_key, &files.private_key)?;
+    std::fs::copy(&renewed.certificate, &files.certificate)?;
+    server.hang_up()?;
+    said(&mut server, "read changed certificates")?;
+    said(
+        &mut server,
+        "read token file, policy and certificates again",
+    )?;
+    let status = server.terminate()?;
+    assert_eq!(status.code(), Some(0));
     Ok(())
 }
 

@@ -117,13 +117,14 @@ async fn plan(State(api): State<Api>, InPath(name): InPath) -> Result<Response, 
     let device = find(&api, &name).await?;
     let (told, found) = device.compared()?;
     let record = record(&L2_DEVICE_PLAN, |name| {
-        let waits = |step: &&model::plan::Step| told.withheld.is_some() && !step.only_adds();
+        let withheld = told.withheld.as_ref();
+        let waits = |step: &&model::plan::Step| withheld.is_some_and(|it| it.holds(step));
         let steps = found.plan.steps.iter();
         match name {
             "steps" => texts(steps.filter(|step| !waits(step))),
             "waiting" => texts(steps.filter(waits)),
             "blocked" => texts(&found.plan.blocked),
-            "withheld" => json!(told.withheld),
+            "withheld" => json!(told.withheld.as_ref().map(ToString::to_string)),
             other => device.value(other),
         }
     });
@@ -210,9 +211,11 @@ impl Seat {
             .find(|b| &*b.port_vlan.port.switch == name);
         let error = complaint
             .or_else(|| {
-                told.withheld
-                    .clone()
-                    .map(|why| format!("removals are withheld: {why}"))
+                let withheld = told.withheld.as_ref();
+                withheld.map(|why| match why.is_everything() {
+                    true => format!("nothing is written: {why}"),
+                    false => format!("removals are withheld: {why}"),
+                })
             })
             .or_else(|| refused.map(|(on, words)| format!("it refused {on}: {words}")))
             .or_else(|| blocked.map(|b| format!("{} cannot be bound: {}", b.port_vlan, b.reason)));
@@ -252,7 +255,7 @@ impl Seat {
                     .iter()
                     .map(|(on, words)| format!("{on}: {words}")),
             ),
-            "withheld" => json!(told.withheld),
+            "withheld" => json!(told.withheld.as_ref().map(ToString::to_string)),
             _ => Value::Null,
         }
     }

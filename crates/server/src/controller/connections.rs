@@ -61,8 +61,27 @@ pub enum ConnectionsError {
 pub struct Connections {
     pub(super) dialled: Vec<(Endpoint, ConnectionOptions)>,
     pub(super) listeners: Vec<Listener>,
-    /// All certificates in use, each once.
-    pub(super) certificates: Vec<Tls>,
+    pub(super) certificates: Certificates,
+}
+
+/// All certificates in use with switches, each once.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates(Vec<Tls>);
+
+impl Certificates {
+    /// Reads changed certificates at once, and returns what is wrong with them: then those from before stay in use. Every
+    /// handshake looks for changes by itself.
+    pub fn reload(&self) -> Vec<String> {
+        let reload = |tls: &Tls| match tls.reload() {
+            Ok(true) => {
+                tracing::info!(?tls, "read changed certificates");
+                None
+            }
+            Ok(false) => None,
+            Err(error) => Some(format!("TLS for OVSDB: {error}")),
+        };
+        self.0.iter().filter_map(reload).collect()
+    }
 }
 
 impl Connections {
@@ -114,7 +133,7 @@ impl Connections {
 
     fn load(&mut self, files: TlsFiles) -> Result<Tls, TlsError> {
         let tls = Tls::load(files)?;
-        self.certificates.push(tls.clone());
+        self.certificates.0.push(tls.clone());
         Ok(tls)
     }
 }

@@ -10,14 +10,18 @@
 //!
 //! A logical switch that another controller left under the name of a network of ours is taken over with everything on it,
 //! but only when an operator says so (`l2gw adopt DEVICE`): until everything there has been declared to us, taking it over
-//! would remove what has not. Meanwhile the controller only adds.
+//! would remove what has not. Meanwhile the controller only adds to it; other logical switches do not wait.
 //!
 //! A switch whose schema has no room for the stamp is trusted if the database wants at least half of the logical switches
 //! there that are ours; as long as the server runs, that is then not asked again.
 
+use std::collections::BTreeSet;
+
 use hardware_vtep::Database;
 use model::lineage::{Lineage, Moment};
 use model::switch::SwitchState;
+
+use crate::withheld::Withheld;
 
 /// Whether removals may be made on one endpoint.
 #[derive(Debug, Default)]
@@ -37,18 +41,35 @@ impl Guard {
         desired: &SwitchState,
         lineage: &Lineage,
         revision: u64,
-    ) -> Option<String> {
+    ) -> Option<Withheld> {
+        if let Some(reason) = self.unknown(held, desired, lineage, revision) {
+            return Some(Withheld::changes_but_on(reason, BTreeSet::new()));
+        }
         let foreign = held.state().logical_switches.iter();
         let foreign = foreign
             .filter(|(name, l)| !l.owned && desired.logical_switches.contains_key(*name))
-            .count();
-        if foreign == 0 {
+            .map(|(name, _)| name.clone());
+        let foreign: BTreeSet<_> = foreign.collect();
+        if foreign.is_empty() {
             self.adopting = false;
-        } else if !self.adopting {
-            return Some(format!(
-                "{foreign} of the logical switches wanted there are another controller's, to be taken over by l2gw adopt"
-            ));
         }
+        (!foreign.is_empty() && !self.adopting).then(|| {
+            let reason = format!(
+                "{} of the logical switches wanted there are another controller's, to be taken over by l2gw adopt",
+                foreign.len()
+            );
+            Withheld::changes_on(reason, foreign)
+        })
+    }
+
+    /// Why what is there and not wanted may be what this database never knew, and not what was deleted.
+    fn unknown(
+        &mut self,
+        held: &Database,
+        desired: &SwitchState,
+        lineage: &Lineage,
+        revision: u64,
+    ) -> Option<String> {
         let nothing_to_lose = !held.state().logical_switches.values().any(|l| l.owned);
         if nothing_to_lose {
             self.trusted = true;

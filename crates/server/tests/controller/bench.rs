@@ -154,9 +154,9 @@ impl Bench {
             let account = self.account();
             let told = account.told();
             let connected = told.connected_since.is_some() && !told.devices.is_empty();
-            let nothing_left = account.compare().is_some_and(|found| {
-                found.plan.is_empty()
-                    || told.withheld.is_some() && found.plan.additions().is_empty()
+            let nothing_left = account.compare().is_some_and(|found| match &told.withheld {
+                Some(withheld) => withheld.permitted(&found.plan).is_empty(),
+                None => found.plan.is_empty(),
             });
             if connected && nothing_left {
                 return;

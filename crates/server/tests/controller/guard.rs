@@ -39,7 +39,7 @@ async fn an_empty_database_takes_nothing_away() {
     let bench = bench.stop().await.start("empty.sqlite").await;
     bench.until_settled().await;
     assert_eq!(bench.held(Clone::clone), held);
-    let withheld = bench.account().told().withheld.unwrap();
+    let withheld = bench.account().told().withheld.unwrap().to_string();
     assert!(withheld.contains("another database"), "{withheld}");
 
     // What is new is added all the same, but not in the place of what is there.
@@ -185,7 +185,7 @@ async fn what_another_controller_left_is_taken_over_in_place_when_an_operator_sa
         .await;
     bench.until_settled().await;
     bench.held(|held| assert!(!held.logical_switches[&name].owned));
-    let withheld = bench.account().told().withheld.unwrap();
+    let withheld = bench.account().told().withheld.unwrap().to_string();
     assert!(
         withheld.starts_with("1 of the logical switches"),
         "{withheld}"

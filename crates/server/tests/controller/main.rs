@@ -8,5 +8,6 @@
 mod bench;
 mod convergence;
 mod guard;
+mod lock;
 mod several;
 mod tunnels;

@@ -1,0 +1,122 @@
+//! One l2gw server writes to a switch at a time, whoever has the lock of its database.
+
+use std::time::{Duration, Instant};
+
+use hardware_vtep::Database;
+use model::resource::Kind;
+use model::status::Status;
+use ovsdb::{Connection, ConnectionOptions};
+
+use crate::bench::{Bench, Stretch};
+
+const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
+
+/// Another controller's connection.
+fn another(bench: &Bench) -> Connection<Database> {
+    Connection::start(
+        bench.switch.unix_target().parse().unwrap(),
+        hardware_vtep::NAME,
+        ConnectionOptions::default(),
+    )
+}
+
+async fn until_locked_out(bench: &Bench) {
+    let begun = Instant::now();
+    loop {
+        let withheld = bench.account().told().withheld;
+        if withheld.as_ref().is_some_and(|it| it.is_everything()) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{withheld:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_loses_the_lock_stops_writing_says_so_and_goes_on_when_it_is_back() {
+    let bench = Bench::new().await;
+    let stretch = Stretch::new("p1", 123);
+    bench.insert(stretch.rows()).await;
+    let id = stretch.connection.id();
+    bench.until_status(CONNECTION, id, Status::Active).await;
+
+    let thief = another(&bench);
+    let (session, _) = thief.up().await;
+    let lock = session.steal("l2gw").await.unwrap();
+    until_locked_out(&bench).await;
+    // What is there is still told: nobody took it away.
+    assert_eq!(bench.report(CONNECTION, id).await.status, Status::Active);
+
+    let mac = Stretch::mac(&stretch.connection, &stretch.attachment, 0x0c);
+    bench.insert(vec![mac.clone()]).await;
+    bench
+        .until_reason(Kind::L2RemoteMac, mac.id(), |reason| {
+            reason.contains("another controller has the lock l2gw")
+        })
+        .await;
+    let report = bench.report(Kind::L2RemoteMac, mac.id()).await;
+    assert_eq!(report.status, Status::Error);
+    // Nor is what the thief takes away put back under its hands.
+    bench
+        .transact([ovsdb::Operation::delete_where("Ucast_Macs_Remote", [])])
+        .await;
+    bench
+        .until_status(Kind::L2RemoteMac, stretch.mac.id(), Status::Error)
+        .await;
+    let name = stretch.name();
+    bench.held(|held| assert_eq!(held.logical_switches[&name].macs.len(), 0));
+
+    session.unlock(lock).await.unwrap();
+    bench
+        .until_status(Kind::L2RemoteMac, mac.id(), Status::Active)
+        .await;
+    bench
+        .until_held(|held| held.logical_switches[&name].macs.len() == 2)
+        .await;
+    assert_eq!(bench.account().told().withheld, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_second_waits_and_follows_when_the_first_one_ends() {
+    let bench = Bench::new().await;
+    let first = another(&bench);
+    let (session, _) = first.up().await;
+    session.steal("l2gw").await.unwrap();
+    until_locked_out(&bench).await;
+    let stretch = Stretch::new("p1", 123);
+    bench.insert(stretch.rows()).await;
+    let id = stretch.connection.id();
+    bench.until_status(CONNECTION, id, Status::Error).await;
+    bench.held(|held| assert_eq!(held.logical_switches.len(), 0));
+
+    session.close("the first one ends");
+    bench.until_status(CONNECTION, id, Status::Active).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_logical_switches_flood_to_all_even_if_somebody_changes_that() {
+    let bench = Bench::new().await;
+    let stretch = Stretch::new("p1", 123);
+    bench.insert(stretch.rows()).await;
+    let id = stretch.connection.id();
+    bench.until_status(CONNECTION, id, Status::Active).await;
+    let name = stretch.name().to_string();
+    let mode = ["get", "Logical_Switch", &name, "replication_mode"];
+    assert_eq!(bench.vtep_ctl(&mode), "source_node");
+    for change in [
+        vec!["clear", "Logical_Switch", &name, "replication_mode"],
+        vec![
+            "set",
+            "Logical_Switch",
+            &name,
+            "replication_mode=service_node",
+        ],
+    ] {
+        bench.vtep_ctl(&change);
+        let begun = Instant::now();
+        while bench.vtep_ctl(&mode) != "source_node" {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{change:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
