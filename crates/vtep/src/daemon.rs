@@ -11,28 +11,31 @@
 //! and by itself to try again what was refused. The kernel is touched only after the database was seen whole: an
 //! ovsdb-server that is away changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod faults;
+mod interfaces;
+mod stop;
+mod worker;
+
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use hardware_vtep::{Database, LearntMacs, NAME, Publication, PublishedPort};
+use hardware_vtep::{Database, NAME, Publication};
 use netlink_sys::Socket;
-use ovsdb::{Connection, ConnectionOptions, Link, SharedReplica, Target};
+use ovsdb::{Connection, ConnectionOptions, Link, Target};
 use tokio::io::unix::AsyncFd;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 
+use self::faults::{Faults, publication};
+use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
+use self::stop::Stop;
+use self::worker::{Pass, Worker};
 use crate::error::Error;
-use crate::kernel::apply::Failure;
-use crate::kernel::desired::{Desired, NodeConfig, Refusal, desired};
-use crate::kernel::name::InterfaceName;
-use crate::kernel::{Kernel, Report, sysctl};
+use crate::kernel::{Kernel, sysctl};
 use crate::learnt::Telling;
 use crate::lock::Lock;
-use crate::options::{BORDER, SwitchOptions};
+use crate::options::SwitchOptions;
 use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
 use crate::supervisor::Supervisor;
 
@@ -53,9 +56,6 @@ const TRUCE: Duration = Duration::from_millis(250);
 
 /// What the kernel tells in a burst, as it does of stations it learns, is taken in at once.
 const BURST: Duration = Duration::from_millis(20);
-
-/// Faults published at most; the log has them all.
-const FAULTS_TOLD: usize = 20;
 
 /// Serves until SIGTERM or SIGINT; the kernel goes on forwarding then.
 pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
@@ -113,87 +113,6 @@ pub(crate) fn state_dir(path: &Path) -> Result<std::path::PathBuf, Error> {
         path: path.to_owned(),
         source,
     })
-}
-
-fn check_interfaces(config: &NodeConfig, kernel: &mut Kernel) -> Result<(), Error> {
-    for (port, interface) in &config.ports {
-        let Some(interface) = interface else { continue };
-        if !kernel.has_interface(*interface).map_err(Error::Kernel)? {
-            return Err(Error::NoSuchInterface {
-                port: port.to_string(),
-                interface: interface.to_string(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// An address that moves between two gateways may be elsewhere at the moment, so this is no error.
-fn warn_of_foreign_addresses(config: &NodeConfig) {
-    let Ok(addresses) = nix::ifaddrs::getifaddrs() else {
-        return;
-    };
-    let held: BTreeSet<_> = addresses
-        .filter_map(|address| Some(address.address?.as_sockaddr_in()?.ip()))
-        .collect();
-    for (option, ip) in [
-        ("--tunnel-ip", config.tunnel_ip),
-        ("--wan-ip", config.wan_ip),
-    ] {
-        if !held.contains(&ip) {
-            tracing::warn!(
-                "{option} {ip}: this host does not have this address; nothing will arrive"
-            );
-        }
-    }
-}
-
-fn publication(options: &SwitchOptions, config: &NodeConfig) -> Publication {
-    let ports = config.ports.iter().map(|(name, interface)| {
-        let description = match interface {
-            Some(interface) => format!("interface {interface}"),
-            None => format!("{BORDER}: leads nowhere"),
-        };
-        let port = PublishedPort {
-            description,
-            faults: BTreeSet::new(),
-        };
-        (name.clone(), port)
-    });
-    Publication {
-        name: config.switch.clone(),
-        description: format!("l2gw software VTEP, WAN {}", config.wan_ip),
-        // Towards inside hosts only: other controllers take any address of these for theirs.
-        tunnel_ips: [config.tunnel_ip].into(),
-        faults: BTreeSet::new(),
-        ports: ports.collect(),
-        managers: options.managers.iter().cloned().collect(),
-    }
-}
-
-/// Raised once, by a signal.
-struct Stop {
-    flag: Arc<AtomicBool>,
-    raised: watch::Receiver<bool>,
-}
-
-impl Stop {
-    fn on_signals() -> Result<Self, Error> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
-        let flag = Arc::new(AtomicBool::new(false));
-        let (raise, raised) = watch::channel(false);
-        let raised_flag = Arc::clone(&flag);
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            raised_flag.store(true, Ordering::Relaxed);
-            raise.send_replace(true);
-        });
-        Ok(Self { flag, raised })
-    }
 }
 
 struct Daemon {
@@ -422,154 +341,4 @@ async fn sleep_until(time: Option<Instant>) {
 
 fn lost_worker() -> Error {
     Error::Runtime(io::Error::other("a pass did not come back"))
-}
-
-/// What works on the kernel, in threads that may block.
-struct Worker {
-    kernel: Kernel,
-    config: Arc<NodeConfig>,
-    replica: Arc<SharedReplica<Database>>,
-    stop: Arc<AtomicBool>,
-    /// What the database asked for when it was last looked at.
-    desired: Option<Desired>,
-    /// The database was created when we started, and no controller has asked for a network yet: it does not know what
-    /// the kernel is forwarding for an earlier one, so its silence is no order to stop.
-    unwritten: bool,
-}
-
-/// What a pass came to.
-struct Pass {
-    refusals: BTreeSet<Refusal>,
-    report: Report,
-    config: Arc<NodeConfig>,
-}
-
-impl Worker {
-    /// Nothing, if there was nothing to look at: the kernel told of our own doing, or the database was never seen, so that
-    /// nobody knows what should be.
-    fn pass(&mut self, wake: Wake) -> io::Result<Option<Pass>> {
-        match wake {
-            Wake::Everything => self.kernel.distrust(),
-            // Mostly it tells of what we did ourselves.
-            Wake::Kernel if !self.kernel.is_stale()? => return Ok(None),
-            _ => {}
-        }
-        if wake != Wake::Kernel || self.desired.is_none() {
-            let config = &self.config;
-            self.desired = self
-                .replica
-                .read(|database| database.map(|database| desired(database.state(), config)));
-        }
-        let Some(desired) = &self.desired else {
-            return Ok(None);
-        };
-        if self.unwritten && desired.state.is_empty() && !self.kernel.observe()?.is_empty() {
-            if wake == Wake::Everything {
-                tracing::warn!(
-                    "the database is new, the kernel forwards networks of an earlier one: they are left alone until a \
-                     controller asks for a network (l2gw vtep down removes them)"
-                );
-            }
-            return Ok(Some(Pass {
-                refusals: desired.refusals.clone(),
-                report: Report::default(),
-                config: Arc::clone(&self.config),
-            }));
-        }
-        self.unwritten &= desired.state.is_empty();
-        let started = Instant::now();
-        let report = self.kernel.converge(&desired.state, &self.stop)?;
-        if !report.plan.is_empty() {
-            let took = started.elapsed();
-            let (failed, left_out) = (report.failures.len(), report.left_out);
-            tracing::info!(?took, failed, left_out, "kernel: {}", report.plan.summary());
-            tracing::debug!("plan:\n{}", report.plan);
-        }
-        Ok(Some(Pass {
-            refusals: desired.refusals.clone(),
-            report,
-            config: Arc::clone(&self.config),
-        }))
-    }
-}
-
-impl Worker {
-    /// The stations learnt on physical ports, by the network whose bridge learnt them.
-    fn learnt(&mut self) -> io::Result<LearntMacs> {
-        let stations = self.kernel.learnt()?;
-        if stations.is_empty() {
-            return Ok(LearntMacs::new());
-        }
-        Ok(self.replica.read(|database| {
-            let networks = database
-                .into_iter()
-                .flat_map(|database| database.state().logical_switches.keys());
-            networks
-                .filter_map(|network| {
-                    let learnt = stations.get(&InterfaceName::bridge(network))?;
-                    let macs = learnt.iter().map(|mac| (*mac, None)).collect();
-                    Some((network.clone(), macs))
-                })
-                .collect()
-        }))
-    }
-}
-
-/// What the database can't have, in words.
-#[derive(Default)]
-struct Faults {
-    switch: BTreeSet<String>,
-    ports: BTreeMap<Arc<str>, BTreeSet<String>>,
-    all: BTreeSet<String>,
-}
-
-impl Faults {
-    fn of(pass: &Pass) -> Self {
-        let mut faults = Self::default();
-        for refusal in &pass.refusals {
-            match refusal {
-                Refusal::Binding { port, .. } => faults.port(port, refusal.to_string()),
-                refusal => faults.switch(refusal.to_string()),
-            }
-        }
-        for failure in &pass.report.failures {
-            match port_of(&pass.config, failure) {
-                Some(port) => faults.port(port, failure.to_string()),
-                None => faults.switch(failure.to_string()),
-            }
-        }
-        faults
-    }
-
-    fn switch(&mut self, fault: String) {
-        self.all.insert(fault.clone());
-        self.switch.insert(fault);
-    }
-
-    fn port(&mut self, port: &Arc<str>, fault: String) {
-        self.all.insert(fault.clone());
-        self.ports.entry(port.clone()).or_default().insert(fault);
-    }
-
-    fn enter_into(&self, publication: &mut Publication) {
-        publication.faults = some(&self.switch);
-        for (name, port) in &mut publication.ports {
-            port.faults = self.ports.get(name).map(some).unwrap_or_default();
-        }
-    }
-}
-
-/// The port whose interface a refused step was about.
-fn port_of<'a>(config: &'a NodeConfig, failure: &Failure) -> Option<&'a Arc<str>> {
-    let interface = failure.step.interface()?;
-    let mut ports = config.ports.iter();
-    ports.find_map(|(name, given)| (*given == Some(interface)).then_some(name))
-}
-
-fn some(faults: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut told: BTreeSet<String> = faults.iter().take(FAULTS_TOLD).cloned().collect();
-    if let Some(more) = faults.len().checked_sub(FAULTS_TOLD + 1) {
-        told.insert(format!("and {} more, see the log", more + 1));
-    }
-    told
 }
