@@ -1,26 +1,21 @@
-//! The commands that look at switches: `device list|show`, `plan`, `audit`, and lists of other views. Those of views are
-//! derived from [`model::view`]; the rest works on what a device's plan says.
+//! The commands that look at switches: lists of views and single ones, derived from [`model::view`]; and those that work on
+//! what a device's plan says, see [`plans`].
+
+mod plans;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use model::resource::{Attribute, Resource, Shape};
-use model::view::{self, L2_DEVICE, L2_DEVICE_PLAN, View};
-use openstack::page::Record;
-use openstack::{Client, Error};
-use serde_json::Value;
+use model::view::{self, View};
+use openstack::Client;
 
+use self::plans::Plans;
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::output::{self, Columns, Of, Options, Order};
 use crate::{connection, tree};
 
-const PLAN: &str = "plan";
-const AUDIT: &str = "audit";
 const LIST: &str = "list";
 const SHOW: &str = "show";
-const DEVICE: &str = "device";
-const ADOPT: &str = "adopt";
-const DRY_RUN: &str = "dry-run";
-const ACCEPT_REMOVAL: &str = "accept-removal";
 
 /// A command of this module that was typed.
 #[derive(Clone, Copy, Debug)]
@@ -33,9 +28,7 @@ pub(crate) struct Look<'m> {
 enum What {
     List(&'static View),
     Show(&'static View),
-    Plan,
-    Audit,
-    Adopt,
+    Plans(Plans),
 }
 
 /// The commands for the tree.
@@ -60,42 +53,7 @@ pub(crate) fn commands() -> Vec<Command> {
         let list = Command::new(format!("{}-{LIST}", view.command));
         std::iter::once(listed(list, view).hide(true)).chain(show)
     });
-    let device = || {
-        let name = L2_DEVICE.noun.to_uppercase();
-        Arg::new(DEVICE).value_name(name)
-    };
-    let plan = Command::new(PLAN)
-        .about("Print what would be written to a device, without writing it")
-        .arg(device().help("Name of the device; all where left out"))
-        .args(connection::behind())
-        .display_order(31);
-    let audit = Command::new(AUDIT)
-        .about("Compare devices with what they should hold; exit code 1 if they differ")
-        .arg(device().help("Name of the device; all where left out"))
-        .arg(
-            Arg::new(ACCEPT_REMOVAL)
-                .long(ACCEPT_REMOVAL)
-                .action(ArgAction::SetTrue)
-                .requires(DEVICE)
-                .help("Agree that rows are changed and removed which the server's database has never known"),
-        )
-        .args(connection::behind())
-        .display_order(32);
-    let adopt = Command::new(ADOPT)
-        .about("Take over what another controller left on a device under the names of our networks")
-        .arg(device().required(true).help("Name of the device"))
-        .arg(
-            Arg::new(DRY_RUN)
-                .long(DRY_RUN)
-                .action(ArgAction::SetTrue)
-                .help("Print what would be adopted, changed and removed, and do nothing"),
-        )
-        .args(connection::behind())
-        .display_order(33);
-    groups
-        .chain(traditional)
-        .chain([plan, audit, adopt])
-        .collect()
+    groups.chain(traditional).chain(plans::commands()).collect()
 }
 
 fn listed(command: Command, view: &View) -> Command {
@@ -132,11 +90,9 @@ impl<'m> Look<'m> {
     /// The command of this module in what clap made of a command line, if there is one.
     pub(crate) fn find(matches: &'m ArgMatches) -> Option<Self> {
         let (name, below) = matches.subcommand()?;
-        let what = match name {
-            PLAN => What::Plan,
-            AUDIT => What::Audit,
-            ADOPT => What::Adopt,
-            _ => {
+        let what = match Plans::find(name) {
+            Some(plans) => What::Plans(plans),
+            None => {
                 if let Some(view) = view::ALL.iter().find(|view| view.short_command == name) {
                     let (word, matches) = below.subcommand()?;
                     let what = What::of(view, word)?;
@@ -163,15 +119,7 @@ impl<'m> Look<'m> {
         match self.what {
             What::List(view) => self.list(&client, view, console).await,
             What::Show(view) => self.show(&client, view, console).await,
-            What::Plan => self.plans(&client, false, console).await,
-            What::Audit if self.matches.get_flag(ACCEPT_REMOVAL) => {
-                self.accept_removal(&client, console).await
-            }
-            What::Adopt if self.matches.get_flag(DRY_RUN) => {
-                self.plans(&client, false, console).await
-            }
-            What::Adopt => self.accept_removal(&client, console).await,
-            What::Audit => self.plans(&client, true, console).await,
+            What::Plans(plans) => plans.run(&client, self.matches, console).await,
         }
     }
 
@@ -218,67 +166,6 @@ impl<'m> Look<'m> {
         let (width, out) = (console.width, &mut *console.out);
         Ok(output::show(&columns, &options, record, width, out)?)
     }
-
-    async fn accept_removal(
-        self,
-        client: &Client,
-        console: &mut Console<'_>,
-    ) -> Result<(), Failure> {
-        let name = self.matches.get_one::<String>(DEVICE);
-        let name = name.map_or("", String::as_str);
-        let path = [L2_DEVICE.path, name, ACCEPT_REMOVAL];
-        client.post(&path, String::new()).await?;
-        Ok(writeln!(
-            console.out,
-            "Accepted removals on device: {name}"
-        )?)
-    }
-
-    /// Prints the plans of the devices that were asked for, each endpoint's once. An audit fails if one is not empty.
-    async fn plans(
-        self,
-        client: &Client,
-        audit: bool,
-        console: &mut Console<'_>,
-    ) -> Result<(), Failure> {
-        let names = match self.matches.get_one::<String>(DEVICE) {
-            Some(name) => vec![name.clone()],
-            None => names(client).await?,
-        };
-        let mut endpoints = Vec::new();
-        let mut failed = Vec::new();
-        for name in names {
-            let answer = match client
-                .get(&[L2_DEVICE.path, &name, L2_DEVICE_PLAN.path], &[])
-                .await
-            {
-                Ok(answer) => answer,
-                // Of several devices those that are there are still compared.
-                Err(Error::Refused(refusal))
-                    if self.matches.get_one::<String>(DEVICE).is_none() =>
-                {
-                    writeln!(console.out, "# {}", refusal.message)?;
-                    failed.push(name);
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let plan = client.member(&answer)?;
-            let endpoint = plan.get("endpoint").cloned().unwrap_or_default();
-            if endpoints.contains(&endpoint) {
-                continue;
-            }
-            endpoints.push(endpoint);
-            if !print(&name, &plan, console)? {
-                failed.push(name);
-            }
-        }
-        if audit && !failed.is_empty() {
-            let failed = failed.join(", ");
-            return Err(Failure::Refused(format!("not as it should be: {failed}")));
-        }
-        Ok(())
-    }
 }
 
 impl What {
@@ -289,54 +176,4 @@ impl What {
             _ => None,
         }
     }
-}
-
-async fn names(client: &Client) -> Result<Vec<String>, Failure> {
-    let answer = client.get(&[L2_DEVICE.path], &[]).await?;
-    let mut names = Vec::new();
-    client.read_page(&answer, &mut |record: Record| {
-        names.extend(
-            record
-                .get("name")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-        );
-        Ok::<_, Failure>(())
-    })?;
-    Ok(names)
-}
-
-/// Prints a plan in its own notation; whether it is empty.
-fn print(name: &str, plan: &Record, console: &mut Console<'_>) -> Result<bool, Failure> {
-    let lines = |attribute| {
-        let lines = plan.get(attribute).and_then(Value::as_array);
-        lines.into_iter().flatten().filter_map(Value::as_str)
-    };
-    let word = |attribute| {
-        plan.get(attribute)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let [steps, waiting, blocked] = ["steps", "waiting", "blocked"].map(|a| lines(a).count());
-    let out = &mut *console.out;
-    write!(out, "# {name} at {}: ", word("endpoint"))?;
-    if steps + waiting + blocked == 0 {
-        writeln!(out, "as it should be")?;
-        return Ok(true);
-    }
-    writeln!(out, "{steps} to do, {waiting} waiting, {blocked} blocked")?;
-    for line in lines("steps") {
-        writeln!(out, "{line}")?;
-    }
-    if waiting > 0 {
-        writeln!(
-            out,
-            "# waiting for an operator (l2gw help audit, adopt): {}",
-            word("withheld")
-        )?;
-    }
-    for line in lines("waiting").chain(lines("blocked")) {
-        writeln!(out, "{line}")?;
-    }
-    Ok(false)
 }

@@ -1,7 +1,10 @@
-//! The controller's note on the switch: `Global.other_config:l2gw`.
+//! The controller's note on the switch, in `Global.other_config`: `l2gw` and `l2gw_switches`.
 //!
-//! It stays on the switch when the controller goes, so that the next one sees whose writing it finds. What the note says
-//! is the controller's business.
+//! It stays on the switch when the controller goes, so that the next one sees whose writing it finds, and for which
+//! physical switches it was written. What the note says of its writer is the controller's business.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use ovsdb::{Datum, Lock, Mutation, Operation, Session};
 use uuid::Uuid;
@@ -10,11 +13,19 @@ use crate::apply::{StepError, fenced};
 use crate::database::Database;
 use crate::schema::{MARK, NAME, table};
 
+/// The key of the names of physical switches, a JSON array.
+const SWITCHES: &str = "l2gw_switches";
+
 impl Database {
     /// The note, if there is one.
     pub fn stamp(&self) -> Option<&str> {
-        let row = self.globals.values().next()?;
-        row.other_config.get(MARK).map(String::as_str)
+        self.noted(MARK)
+    }
+
+    /// The physical switches that the database listed when it was left, if it says so.
+    pub fn stamped_switches(&self) -> Option<BTreeSet<Arc<str>>> {
+        let names: BTreeSet<String> = serde_json::from_str(self.noted(SWITCHES)?).ok()?;
+        Some(names.into_iter().map(Arc::from).collect())
     }
 
     /// Where the note can be left: the row of `Global`, in a schema that has room for it. Every database that has a
@@ -28,9 +39,25 @@ impl Database {
     pub fn can_be_stamped(&self) -> bool {
         self.stamped_row().is_some()
     }
+
+    fn noted(&self, key: &str) -> Option<&str> {
+        let row = self.globals.values().next()?;
+        row.other_config.get(key).map(String::as_str)
+    }
+
+    /// The keys of a note that are not as they would be written now.
+    fn stale(&self, text: &str) -> Vec<(&'static str, String)> {
+        let names: BTreeSet<_> = self.switch_names().collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let names = serde_json::Value::from(names).to_string();
+        let keys = [(MARK, text.to_owned()), (SWITCHES, names)];
+        let stale = |(key, value): &(&str, String)| self.noted(key) != Some(value);
+        keys.into_iter().filter(stale).collect()
+    }
 }
 
-/// Leaves a note in place of the last one, if the session owns the lock. Other keys of the column stay.
+/// Leaves a note in place of the last one, if the session owns the lock. Other keys of the column stay. Nothing is
+/// written where the note is there already.
 ///
 /// # Errors
 /// The schema has no room for it, or the server refused.
@@ -40,15 +67,26 @@ pub async fn stamp(
     text: &str,
     fence: Option<&Lock>,
 ) -> Result<(), StepError> {
-    let row = replica.read(|database| database.and_then(Database::stamped_row));
-    let row = row.ok_or_else(|| StepError::Unsupported {
+    let note = replica.read(|database| {
+        let held = database?;
+        Some((held.stamped_row()?, held.stale(text)))
+    });
+    let (row, stale) = note.ok_or_else(|| StepError::Unsupported {
         column: "Global.other_config",
         subject: "a note of who wrote last".to_owned(),
     })?;
-    let mutations = [
-        Mutation::delete("other_config", Datum::set([MARK])),
-        Mutation::insert("other_config", Datum::map([(MARK, text.to_owned())])),
-    ];
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let mutations: Vec<_> = stale
+        .into_iter()
+        .flat_map(|(key, value)| {
+            [
+                Mutation::delete("other_config", Datum::set([key])),
+                Mutation::insert("other_config", Datum::map([(key, value)])),
+            ]
+        })
+        .collect();
     let write = Operation::mutate(table::GLOBAL, row, mutations);
     session.transact(NAME, &fenced(fence, [write])).await?;
     Ok(())

@@ -339,6 +339,16 @@ impl Intent {
         desired
     }
 
+    /// Those of some physical switches that have a network attached to them.
+    pub fn with_gateways(&self, mut switches: BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>> {
+        let attached = self.attachments.values();
+        let gateways: BTreeSet<_> = attached.map(|attachment| attachment.gateway).collect();
+        let devices = gateways.iter().filter_map(|id| self.gateways.get(id));
+        let named: BTreeSet<_> = devices.flat_map(|g| &g.devices).map(|d| &d.name).collect();
+        switches.retain(|name| named.contains(name));
+        switches
+    }
+
     /// What a remote gateway connection needs; nothing while something it refers to is missing.
     pub fn need(&self, connection: Uuid) -> Option<Need> {
         let found = self.stretches.get(&connection)?.connection?;

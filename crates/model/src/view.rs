@@ -160,17 +160,15 @@ pub static L2_DEVICE_PLAN: View = View {
     about: "what would be written to a device",
     shown_alone: true,
     attributes: &[
-        text("name", "Physical_Switch.name"),
+        text("name", "Physical_Switch.name").column("name"),
         text(
             "endpoint",
             "Where its database is; shared by all devices in it",
-        ),
-        text("steps", "What would be written now, in this order"),
-        text(
-            "waiting",
-            "What would be written too, if removals were agreed to",
-        ),
-        text("blocked", "Bindings that cannot be made, and why"),
-        text("withheld", "Why steps wait"),
+        )
+        .column("endpoint"),
+        text("steps", "What would be written now, in this order").column("steps"),
+        text("waiting", "What would be written too, but waits").column("waiting"),
+        text("blocked", "Bindings that cannot be made, and why").column("blocked"),
+        text("withheld", "Why steps wait").column("withheld"),
     ],
 };

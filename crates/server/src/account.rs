@@ -5,7 +5,6 @@
 //! consent to removals.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ pub struct Account {
     held: Arc<SharedReplica<Database>>,
     intent: Arc<RwLock<Replica>>,
     told: RwLock<Told>,
-    consented: AtomicBool,
+    consented: RwLock<Option<Consent>>,
     consent: Notify,
 }
 
@@ -85,6 +84,15 @@ pub struct Comparison {
     pub faults: BTreeMap<Arc<str>, String>,
 }
 
+/// What an operator agrees to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Whatever is to be done on the endpoint.
+    ToAll,
+    /// What is to be done on these logical switches.
+    On(BTreeSet<LogicalSwitchName>),
+}
+
 impl Account {
     pub(crate) fn new(
         endpoint: String,
@@ -96,7 +104,7 @@ impl Account {
             held,
             intent,
             told: RwLock::default(),
-            consented: AtomicBool::new(false),
+            consented: RwLock::default(),
             consent: Notify::new(),
         }
     }
@@ -132,15 +140,16 @@ impl Account {
         })
     }
 
+    /// Whether the physical switch is in the database and that is there.
+    pub(crate) fn lists(&self, device: &str) -> bool {
+        let told = read(&self.told);
+        told.connected_since.is_some() && told.devices.contains(device)
+    }
+
     /// Asks the database, if this physical switch is in it and it is there.
     pub(crate) fn ask<T>(&self, device: &str, question: impl Fn(&Database) -> T) -> Option<T> {
-        {
-            let told = read(&self.told);
-            if told.connected_since.is_none() || !told.devices.contains(device) {
-                return None;
-            }
-        }
-        self.held.read(|held| held.map(question))
+        let asked = self.lists(device);
+        asked.then(|| self.held.read(|held| held.map(question)))?
     }
 
     /// The stations that the switches have learnt, or last had.
@@ -149,15 +158,30 @@ impl Account {
             .read(|held| held.into_iter().flat_map(Database::local_macs).collect())
     }
 
-    /// An operator agrees that rows are removed which the database does not know.
-    pub fn consent(&self) {
-        self.consented.store(true, Ordering::Release);
+    /// Whether the endpoint's database holds a logical switch.
+    pub fn holds(&self, name: &LogicalSwitchName) -> bool {
+        self.held
+            .read(|held| held.is_some_and(|held| held.state().logical_switches.contains_key(name)))
+    }
+
+    /// An operator agrees that rows are removed which the database does not know, and that what others left is taken over.
+    pub fn consent(&self, to: Consent) {
+        let mut consented = write(&self.consented);
+        *consented = Some(match (consented.take(), to) {
+            (Some(Consent::On(mut names)), Consent::On(more)) => {
+                names.extend(more);
+                Consent::On(names)
+            }
+            (None, to) => to,
+            (Some(Consent::ToAll), _) | (_, Consent::ToAll) => Consent::ToAll,
+        });
+        drop(consented);
         self.consent.notify_one();
     }
 
-    /// Whether somebody agreed since this was last asked.
-    pub(crate) fn take_consent(&self) -> bool {
-        self.consented.swap(false, Ordering::AcqRel)
+    /// What somebody agreed to since this was last asked.
+    pub(crate) fn take_consent(&self) -> Option<Consent> {
+        write(&self.consented).take()
     }
 
     /// Waits until somebody agrees.

@@ -30,7 +30,7 @@ use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::account::{Account, Planned};
+use crate::account::{Account, Consent, Planned};
 use crate::lock::read;
 use crate::status::{Board, Residue, Sighting};
 use crate::withheld::Withheld;
@@ -38,7 +38,7 @@ use crate::withheld::Withheld;
 use self::callers::Callers;
 use self::connections::{Certificates, Connections};
 use self::fence::Fence;
-use self::guard::Guard;
+use self::guard::{Ground, Guard};
 
 mod callers;
 pub mod connections;
@@ -268,8 +268,8 @@ impl Controller {
             return FIRST_RETRY;
         }
         let wanted = self.wanted();
-        if self.account.take_consent() {
-            self.consented(session, &wanted).await;
+        if let Some(consent) = self.account.take_consent() {
+            self.consented(session, &wanted, consent).await;
         }
         let todo = self.difference(&wanted);
         if todo.withheld.is_none() {
@@ -280,8 +280,8 @@ impl Controller {
             return self.settle(&wanted, &todo);
         }
         self.put_up(&wanted, &todo);
-        self.write(session, &wanted, &permitted, todo.withheld.is_none())
-            .await;
+        let trusted = todo.withheld.as_ref().is_none_or(Withheld::leaves_the_rest);
+        self.write(session, &wanted, &permitted, trusted).await;
         self.fence.refresh();
         let rest = self.difference(&wanted);
         if rest.permitted().is_empty() {
@@ -385,23 +385,27 @@ impl Controller {
         };
         let replica = self.connection.replica();
         let text = moment.to_string();
-        let due = replica.read(|database| {
-            database.is_some_and(|held| held.can_be_stamped() && held.stamp() != Some(&text))
-        });
+        let due = replica.read(|database| database.is_some_and(Database::can_be_stamped));
         let fence = self.fence.lock();
         if due && let Err(error) = hardware_vtep::stamp(session, replica, &text, fence).await {
             tracing::warn!(target = self.name, %error, "the switch database takes no stamp");
         }
     }
 
-    /// An operator agreed to removals: the switch is from now on what this database says.
-    async fn consented(&mut self, session: &Session, wanted: &Wanted) {
+    /// An operator agreed to removals: the switch is from now on what this database says, or some logical switches are.
+    async fn consented(&mut self, session: &Session, wanted: &Wanted, consent: Consent) {
         tracing::warn!(
             target = self.name,
+            ?consent,
             "an operator agreed to removals on the switch"
         );
-        self.guard.trust();
-        self.stamp(session, wanted).await;
+        match consent {
+            Consent::On(names) => self.guard.agree(names),
+            Consent::ToAll => {
+                self.guard.trust(self.devices.clone());
+                self.stamp(session, wanted).await;
+            }
+        }
     }
 
     /// Nothing is left to write.
@@ -415,13 +419,21 @@ impl Controller {
     fn difference(&mut self, wanted: &Wanted) -> Difference {
         let (fence, guard) = (&self.fence, &mut self.guard);
         let state = &wanted.desired.state;
+        let (intent, board) = (&self.replica, &self.board);
+        let ground = Ground {
+            desired: state,
+            lineage: &wanted.lineage,
+            revision: wanted.revision,
+            missed: &|mut names| {
+                names.retain(|name| !board.lists(name));
+                read(intent).intent.with_gateways(names)
+            },
+        };
         let start = Instant::now();
         let difference = self.connection.replica().read(|database| {
             database.map_or_else(Difference::default, |held| Difference {
                 plan: plan(state, held.state()),
-                withheld: fence
-                    .objection()
-                    .or_else(|| guard.objection(held, state, &wanted.lineage, wanted.revision)),
+                withheld: fence.objection().or_else(|| guard.objection(held, &ground)),
             })
         });
         let planned = Planned {

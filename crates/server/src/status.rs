@@ -260,6 +260,12 @@ impl Board {
         accounts.iter().filter_map(Weak::upgrade).collect()
     }
 
+    /// Whether some controller's switch database lists a physical switch now.
+    pub(crate) fn lists(&self, device: &str) -> bool {
+        let accounts = self.accounts();
+        accounts.iter().any(|account| account.lists(device))
+    }
+
     /// Asks the database of a physical switch, if the switch is there.
     pub(crate) fn ask<T>(&self, device: &str, question: impl Fn(&Database) -> T) -> Option<T> {
         let accounts = self.accounts();

@@ -60,6 +60,11 @@ impl Withheld {
         self.what == What::Everything
     }
 
+    /// Whether it concerns some logical switches alone, and the rest is as good as if nothing were withheld.
+    pub fn leaves_the_rest(&self) -> bool {
+        matches!(self.what, What::ChangesOn(_))
+    }
+
     /// Whether a step waits.
     pub fn holds(&self, step: &Step) -> bool {
         let changed = || std::iter::once(step.logical_switch()).chain(step.displaces());

@@ -85,8 +85,21 @@ async fn an_audit_fails_exactly_when_something_differs() {
     assert_snapshot!(wrong.out, @r"
     # tor2 at unix:/b: 1 to do, 1 waiting, 0 blocked
     + logical switch a key 1
-    # waiting for an operator (l2gw help audit, adopt): it is another database
+    # waiting (l2gw help audit, adopt): it is another database
     - logical switch b
+    ");
+    let formatted = service.types(&["audit", "tor2", "-f", "json"]).await;
+    assert_eq!((formatted.code, &*formatted.err), (1, &*wrong.err));
+    let records: Value = serde_json::from_str(&formatted.out).unwrap();
+    assert_eq!(records[0]["steps"], json!(["+ logical switch a key 1"]));
+    assert_eq!(records[0]["withheld"], "it is another database");
+    let drawn = service.types(&["plan", "tor2", "-f", "table"]).await;
+    assert_snapshot!(drawn.out, @r"
+    +------+----------+--------------------------+--------------------+---------+------------------------+
+    | name | endpoint | steps                    | waiting            | blocked | withheld               |
+    +------+----------+--------------------------+--------------------+---------+------------------------+
+    | tor2 | unix:/b  | + logical switch a key 1 | - logical switch b |         | it is another database |
+    +------+----------+--------------------------+--------------------+---------+------------------------+
     ");
     // A plan is only told.
     let plan = service.types(&["plan", "tor2"]).await;
@@ -120,6 +133,15 @@ async fn all_devices_are_audited_and_each_database_once() {
     # tor1 at unix:/a: as it should be
     # switch tor3 is away: refused
     ");
+    let yaml = service
+        .types(&["plan", "-f", "yaml", "-c", "name", "-c", "withheld"])
+        .await;
+    assert_snapshot!(yaml.out, @r"
+    - name: tor1
+      withheld: null
+    - name: tor3
+      withheld: 'switch tor3 is away: refused'
+    ");
 }
 
 #[tokio::test]
@@ -136,6 +158,20 @@ async fn consent_to_removals_needs_a_name() {
         "{}",
         typed.err
     );
+    let network = "5b3e4c7e-6f0e-4d5e-8a44-4d6f8a1c7b10";
+    for line in [
+        &["adopt", "tor1", "--network", network][..],
+        &["audit", "tor1", "--accept-removal", "--network", network],
+    ] {
+        let typed = service.types(line).await;
+        let said = format!("Accepted removals on device: tor1, network {network}\n");
+        assert_eq!((typed.code, typed.out), (0, said), "{}", typed.err);
+        let asked = service.asked();
+        assert!(
+            asked.ends_with(&format!(r#"{{"network_id":"{network}"}}"#)),
+            "{asked}"
+        );
+    }
     let nameless = service.types(&["audit", "--accept-removal"]).await;
     assert_eq!(nameless.code, 2);
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
@@ -13,13 +14,15 @@ use hardware_vtep::{Capabilities, LocalMac};
 use model::fault::{Fault, FaultKind};
 use model::plan::Plan;
 use model::status::{Report, Status};
+use model::switch::LogicalSwitchName;
 use model::view::{L2_DEVICE, L2_DEVICE_PLAN, L2_LOCAL_MAC, View};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::errors::{JSON, Refused, method_not_allowed};
 use super::router::InPath;
-use crate::account::{Account, Comparison, Told};
+use crate::account::{Account, Comparison, Consent, Told};
 
 /// The paths of devices.
 pub(super) fn routes() -> Router<Api> {
@@ -131,11 +134,39 @@ async fn plan(State(api): State<Api>, InPath(name): InPath) -> Result<Response, 
     Ok(answer(L2_DEVICE_PLAN.member, record))
 }
 
-async fn accept_removal(State(api): State<Api>, InPath(name): InPath) -> Result<Response, Refused> {
+/// The body of a consent, where there is one.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Agreed {
+    /// To what concerns this network alone.
+    network_id: Option<String>,
+}
+
+async fn accept_removal(
+    State(api): State<Api>,
+    InPath(name): InPath,
+    body: Bytes,
+) -> Result<Response, Refused> {
     let device = find(&api, &name).await?;
     device.compared()?;
+    let agreed: Agreed = match body.is_empty() {
+        true => Agreed::default(),
+        false => serde_json::from_slice(&body)
+            .map_err(|error| Fault::new(FaultKind::MalformedBody, error.to_string()))?,
+    };
+    let consent = match agreed.network_id {
+        None => Consent::ToAll,
+        Some(id) => {
+            let network = LogicalSwitchName::new(id);
+            if !device.seats.iter().any(|seat| seat.account.holds(&network)) {
+                let message = format!("Network {network} could not be found on device {name}.");
+                return Err(Fault::new(FaultKind::NetworkNotFound, message))?;
+            }
+            Consent::On([network].into())
+        }
+    };
     for seat in &device.seats {
-        seat.account.consent();
+        seat.account.consent(consent.clone());
     }
     Ok(StatusCode::NO_CONTENT.into_response())
 }

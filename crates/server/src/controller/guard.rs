@@ -12,14 +12,20 @@
 //! but only when an operator says so (`l2gw adopt DEVICE`): until everything there has been declared to us, taking it over
 //! would remove what has not. Meanwhile the controller only adds to it; other logical switches do not wait.
 //!
+//! The same holds for one that lists a physical switch no more for which this database still has gateways: it was renamed,
+//! or is away for a moment, and nobody deleted what is there. The stamp tells which switches it was written for.
+//!
+//! An operator agrees for a whole endpoint or for one logical switch (`--network`).
+//!
 //! A switch whose schema has no room for the stamp is trusted if the database wants at least half of the logical switches
 //! there that are ours; as long as the server runs, that is then not asked again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hardware_vtep::Database;
 use model::lineage::{Lineage, Moment};
-use model::switch::SwitchState;
+use model::switch::{LogicalSwitchName, SwitchState};
 
 use crate::withheld::Withheld;
 
@@ -31,28 +37,42 @@ pub(super) struct Guard {
     trusted: bool,
     /// An operator said that logical switches of another controller are to be taken over.
     adopting: bool,
+    /// An operator said so of these logical switches alone.
+    agreed: BTreeSet<LogicalSwitchName>,
+    /// The physical switches that were there when last nothing spoke against removals. Counts as `trusted` does.
+    served: BTreeSet<Arc<str>>,
+}
+
+/// What there is to be held against what is there.
+pub(super) struct Ground<'a> {
+    /// What the switch should hold.
+    pub(super) desired: &'a SwitchState,
+    /// The states that our database has been in.
+    pub(super) lineage: &'a Lineage,
+    /// The one it is in.
+    pub(super) revision: u64,
+    /// Which of some physical switches have gateways and are nowhere else.
+    pub(super) missed: &'a dyn Fn(BTreeSet<Arc<str>>) -> BTreeSet<Arc<str>>,
 }
 
 impl Guard {
     /// Why nothing may be removed now; nothing where it may.
-    pub(super) fn objection(
-        &mut self,
-        held: &Database,
-        desired: &SwitchState,
-        lineage: &Lineage,
-        revision: u64,
-    ) -> Option<Withheld> {
-        if let Some(reason) = self.unknown(held, desired, lineage, revision) {
-            return Some(Withheld::changes_but_on(reason, BTreeSet::new()));
+    pub(super) fn objection(&mut self, held: &Database, ground: &Ground<'_>) -> Option<Withheld> {
+        let there = &held.state().logical_switches;
+        self.agreed.retain(|name| there.contains_key(name));
+        if let Some(reason) = self.unknown(held, ground) {
+            return Some(Withheld::changes_but_on(reason, self.agreed.clone()));
         }
-        let foreign = held.state().logical_switches.iter();
-        let foreign = foreign
-            .filter(|(name, l)| !l.owned && desired.logical_switches.contains_key(*name))
+        let wanted = &ground.desired.logical_switches;
+        let foreign = there
+            .iter()
+            .filter(|(name, l)| !l.owned && wanted.contains_key(*name))
             .map(|(name, _)| name.clone());
-        let foreign: BTreeSet<_> = foreign.collect();
+        let mut foreign: BTreeSet<_> = foreign.collect();
         if foreign.is_empty() {
             self.adopting = false;
         }
+        foreign.retain(|name| !self.agreed.contains(name));
         (!foreign.is_empty() && !self.adopting).then(|| {
             let reason = format!(
                 "{} of the logical switches wanted there are another controller's, to be taken over by l2gw adopt",
@@ -63,34 +83,53 @@ impl Guard {
     }
 
     /// Why what is there and not wanted may be what this database never knew, and not what was deleted.
-    fn unknown(
-        &mut self,
-        held: &Database,
-        desired: &SwitchState,
-        lineage: &Lineage,
-        revision: u64,
-    ) -> Option<String> {
+    fn unknown(&mut self, held: &Database, ground: &Ground<'_>) -> Option<String> {
+        let names: BTreeSet<_> = held.switch_names().collect();
         let nothing_to_lose = !held.state().logical_switches.values().any(|l| l.owned);
         if nothing_to_lose {
             self.trusted = true;
+            self.served = names;
             return None;
         }
-        if held.switch_names().next().is_none() {
+        if names.is_empty() {
             return Some("it lists no physical switch".to_owned());
         }
         let objection = match held.stamp() {
-            Some(stamp) => by_stamp(stamp, lineage, revision),
+            Some(stamp) => by_stamp(stamp, ground.lineage, ground.revision),
             None if self.trusted => None,
-            None => by_majority(held.state(), desired),
+            None => by_majority(held.state(), ground.desired),
         };
         self.trusted = objection.is_none();
-        objection
+        if objection.is_some() {
+            return objection;
+        }
+        let mut missing = held
+            .stamped_switches()
+            .unwrap_or_else(|| self.served.clone());
+        missing.retain(|name| !names.contains(name));
+        if !missing.is_empty() {
+            let missed: Vec<_> = (ground.missed)(missing).into_iter().collect();
+            if !missed.is_empty() {
+                return Some(format!(
+                    "it no longer lists {}, which gateways name: it was renamed, or is not set up yet",
+                    missed.join(", ")
+                ));
+            }
+        }
+        self.served = names;
+        None
     }
 
-    /// An operator agreed.
-    pub(super) fn trust(&mut self) {
+    /// An operator agreed to everything on a database that lists these physical switches.
+    pub(super) fn trust(&mut self, names: BTreeSet<Arc<str>>) {
         self.trusted = true;
         self.adopting = true;
+        self.served = names;
+    }
+
+    /// An operator agreed to what concerns some logical switches.
+    pub(super) fn agree(&mut self, names: impl IntoIterator<Item = LogicalSwitchName>) {
+        self.agreed.extend(names);
     }
 }
 
@@ -121,7 +160,7 @@ fn by_majority(held: &SwitchState, desired: &SwitchState) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use model::switch::{LogicalSwitch, LogicalSwitchName};
+    use model::switch::LogicalSwitch;
 
     use super::*;
 

@@ -151,6 +151,11 @@ async fn what_another_database_left_waits_for_consent() {
     assert_eq!(waiting.len(), 2, "{waiting:?}");
 
     let path = "/v2.0/l2-devices/tor/accept-removal";
+    let unknown = json!({"network_id": "5b3e4c7e-6f0e-4d5e-8a44-4d6f8a1c7b10"});
+    let (status, kind, _) = error(fixture.post(path, unknown).await);
+    assert_eq!((status, &*kind), (404, "NetworkNotFound"));
+    let (status, kind, _) = error(fixture.post(path, json!({"networks": []})).await);
+    assert_eq!((status, &*kind), (400, "MalformedRequestBody"));
     let (status, _) = fixture.post(path, json!({})).await;
     assert_eq!(status, 204);
     let device = until(&fixture, "status", json!("ACTIVE")).await;

@@ -4,6 +4,8 @@ use model::resource::Kind;
 use model::status::Status;
 use model::switch::SwitchState;
 
+use server::account::Consent;
+
 use crate::bench::{Bench, Stretch};
 
 const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
@@ -69,7 +71,7 @@ async fn what_an_operator_agrees_to_is_removed() {
     let (bench, _, _) = two_networks().await;
     let bench = bench.stop().await.start("empty.sqlite").await;
     bench.until_settled().await;
-    bench.account().consent();
+    bench.account().consent(Consent::ToAll);
     bench
         .until_held(|held| held.logical_switches.is_empty() && held.bindings.is_empty())
         .await;
@@ -191,7 +193,7 @@ async fn what_another_controller_left_is_taken_over_in_place_when_an_operator_sa
         "{withheld}"
     );
 
-    bench.account().consent();
+    bench.account().consent(Consent::ToAll);
     bench
         .until_held(|held| {
             let network = &held.logical_switches[&name];
@@ -201,4 +203,98 @@ async fn what_another_controller_left_is_taken_over_in_place_when_an_operator_sa
     assert_eq!(bench.vtep_ctl(&row), before, "the row itself stays");
     let id = stretch.connection.id();
     bench.until_status(CONNECTION, id, Status::Active).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_was_renamed_keeps_what_it_has_also_for_a_server_that_was_restarted() {
+    let (bench, [one, _], held) = two_networks().await;
+    bench.vtep_ctl(&["set", "Physical_Switch", "tor", "name=renamed"]);
+    until_withheld(&bench, "no longer lists tor").await;
+    let bench = bench.stop().await.start("l2gw.sqlite").await;
+    until_withheld(&bench, "no longer lists tor").await;
+    bench.held(|now| {
+        assert_eq!(now.logical_switches, held.logical_switches);
+        assert_eq!(now.bindings.len(), 2);
+    });
+
+    // It was a mistake.
+    bench.vtep_ctl(&["set", "Physical_Switch", "renamed", "name=tor"]);
+    let id = one.connection.id();
+    bench.until_status(CONNECTION, id, Status::Active).await;
+    assert_eq!(bench.account().told().withheld, None);
+    // It was none, and nobody uses the old name any more.
+    bench.vtep_ctl(&["set", "Physical_Switch", "tor", "name=renamed"]);
+    until_withheld(&bench, "no longer lists tor").await;
+    bench.account().consent(Consent::ToAll);
+    bench
+        .until_held(|held| held.logical_switches.is_empty() && held.bindings.is_empty())
+        .await;
+}
+
+async fn until_withheld(bench: &Bench, words: &str) {
+    let begun = std::time::Instant::now();
+    loop {
+        let withheld = bench.account().told().withheld;
+        let withheld = withheld.map(|it| it.to_string()).unwrap_or_default();
+        if withheld.contains(words) {
+            return;
+        }
+        assert!(
+            begun.elapsed() < std::time::Duration::from_secs(20),
+            "{withheld}"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_for_one_network_touches_no_other() {
+    let (bench, [one, other], _) = two_networks().await;
+    let bench = bench.stop().await.start("empty.sqlite").await;
+    bench.until_settled().await;
+    bench.account().consent(Consent::On([one.name()].into()));
+    bench
+        .until_held(|held| {
+            held.logical_switches.keys().eq([&other.name()])
+                && held.bindings.values().eq([&other.name()])
+                && held.logical_switches[&other.name()].macs.len() == 1
+        })
+        .await;
+    bench.until_settled().await;
+    assert!(bench.account().told().withheld.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_network_of_another_controller_is_taken_over_and_the_others_are_left() {
+    let bench = Bench::new().await;
+    let stretches = [Stretch::new("p1", 123), Stretch::new("p2", 124)];
+    for stretch in &stretches {
+        let name = stretch.name();
+        bench.vtep_ctl(&["add-ls", name.as_str()]);
+        bench.vtep_ctl(&[
+            "add-ucast-remote",
+            name.as_str(),
+            "02:00:00:00:00:aa",
+            "192.0.2.50",
+        ]);
+        bench.insert(stretch.rows()).await;
+    }
+    bench.until_settled().await;
+    let [adopted, left] = stretches.map(|stretch| stretch.name());
+    bench
+        .account()
+        .consent(Consent::On([adopted.clone()].into()));
+    bench
+        .until_held(|held| {
+            let [adopted, left] = [&adopted, &left].map(|name| &held.logical_switches[name]);
+            adopted.owned && adopted.macs.len() == 1 && !left.owned && left.macs.len() == 2
+        })
+        .await;
+    bench.until_settled().await;
+    bench.held(|held| assert!(!held.logical_switches[&left].owned));
+    let withheld = bench.account().told().withheld.unwrap().to_string();
+    assert!(
+        withheld.starts_with("1 of the logical switches"),
+        "{withheld}"
+    );
 }
