@@ -11,12 +11,14 @@
 //! - The bridge answers ARP and neighbour solicitations for stations whose row has an address, and then keeps such
 //!   requests off the WAN.
 
+mod wanted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, SwitchState};
+use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, RemoteMac, SwitchState};
 use model::value::{MacAddress, VlanId, Vni, is_tunnel_endpoint};
 
 use super::name::{InterfaceName, bridge_address};
@@ -25,6 +27,8 @@ use super::state::{
     ALIAS, Bridge, BridgePort, BridgeSettings, Destination, Filter, GROUP, HostSide, Interface,
     KernelState, Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
 };
+
+pub use self::wanted::{MoreThanEntries, Wanted};
 
 /// The UDP port VXLAN frames are sent to on either side (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;
@@ -52,6 +56,18 @@ pub struct NodeConfig {
     pub mtu: u32,
     /// Whether this kernel has IPv6.
     pub ipv6: bool,
+}
+
+impl NodeConfig {
+    /// Whether the far end of a tunnel of ours can be there.
+    fn is_peer(&self, ip: Ipv4Addr) -> bool {
+        ![self.tunnel_ip, self.wan_ip].contains(&ip) && is_tunnel_endpoint(ip)
+    }
+
+    /// The address the bridge answers for because of a row, where it answers at all.
+    fn answered(&self, row: &RemoteMac) -> Option<IpAddr> {
+        row.ip.filter(|ip| self.ipv6 || ip.is_ipv4())
+    }
 }
 
 /// What the kernel should hold, and what of the database it can't.
@@ -179,10 +195,7 @@ impl<'a> Realisation<'a> {
         config: &'a NodeConfig,
         alias: Arc<str>,
     ) -> Self {
-        let suppress = logical_switch
-            .macs
-            .values()
-            .any(|remote| remote.ip.is_some() && remote.locator.tunnel_key.is_some());
+        let suppress = logical_switch.macs.values().any(counts_for_suppression);
         let mut new = Self {
             name,
             bridge_name: InterfaceName::bridge(name),
@@ -244,7 +257,7 @@ impl<'a> Realisation<'a> {
                 .or_default()
                 .push((*mac, destination));
             pinned.push((*mac, Pinned { port, sticky: true }));
-            if let Some(ip) = remote.ip.filter(|_| suppress) {
+            if let Some(ip) = self.config.answered(remote).filter(|_| suppress) {
                 neighbours.push((ip, *mac));
             }
         }
@@ -252,12 +265,7 @@ impl<'a> Realisation<'a> {
         // Of two stations that claim an address, the lower MAC has it: any choice will do that is always the same.
         neighbours.sort_unstable();
         neighbours.dedup_by_key(|(ip, _)| *ip);
-        if self.config.ipv6 {
-            self.bridge.neighbours = neighbours.into_iter().collect();
-        } else {
-            let v4 = neighbours.into_iter().filter(|(ip, _)| ip.is_ipv4());
-            self.bridge.neighbours = v4.collect();
-        }
+        self.bridge.neighbours = neighbours.into_iter().collect();
         for (key, entries) in entries {
             let device = match key {
                 None => self.inside.as_mut(),
@@ -275,8 +283,7 @@ impl<'a> Realisation<'a> {
         locator: Locator,
         suppress: bool,
     ) -> Option<(InterfaceName, &mut Vxlan, Destination)> {
-        let ours = [self.config.tunnel_ip, self.config.wan_ip].contains(&locator.ip);
-        if ours || !is_tunnel_endpoint(locator.ip) {
+        if !self.config.is_peer(locator.ip) {
             self.refusals
                 .insert(Refusal::NotAPeer(self.name.clone(), locator.ip));
             return None;
@@ -299,11 +306,7 @@ impl<'a> Realisation<'a> {
                 self.wan.get_mut(&key)?
             }
         };
-        let destination = Destination {
-            ip: locator.ip,
-            udp_port: VXLAN_PORT,
-            vni: vxlan.identity.vni,
-        };
+        let destination = destination(locator, vxlan);
         Some((*device, vxlan, destination))
     }
 
@@ -367,6 +370,20 @@ impl<'a> Realisation<'a> {
         }
         desired.state.bridges.insert(self.bridge_name, self.bridge);
         desired.refusals.extend(self.refusals);
+    }
+}
+
+/// Whether a row makes the bridge answer for addresses and keep requests for them off the WAN.
+fn counts_for_suppression(row: &RemoteMac) -> bool {
+    row.ip.is_some() && row.locator.tunnel_key.is_some()
+}
+
+/// Where a device sends frames to reach a far end.
+fn destination(locator: Locator, vxlan: &Vxlan) -> Destination {
+    Destination {
+        ip: locator.ip,
+        udp_port: VXLAN_PORT,
+        vni: vxlan.identity.vni,
     }
 }
 

@@ -27,6 +27,7 @@ mod netlink;
 pub mod nft;
 mod observe;
 pub mod plan;
+pub mod scope;
 pub mod state;
 pub mod step;
 pub mod sysctl;
@@ -46,7 +47,8 @@ use self::learnt::Learnt;
 use self::name::InterfaceName;
 use self::netlink::Netlink;
 use self::observe::Indexes;
-use self::plan::{Plan, plan};
+use self::plan::{Plan, plan, plan_within};
+use self::scope::Scope;
 use self::state::{KernelState, Pinned};
 
 pub use self::learnt::{LearntStation, Stations};
@@ -64,6 +66,8 @@ pub struct Kernel {
     known: KernelState,
     indexes: Indexes,
     stale: Stale,
+    /// Since something else than entries was last found or made as wanted.
+    unsettled: bool,
     learnt: Learnt,
     other_writes: u64,
 }
@@ -110,6 +114,7 @@ impl Kernel {
             known: KernelState::default(),
             indexes: Indexes::default(),
             stale: Stale::everything(),
+            unsettled: true,
             learnt: Learnt::default(),
             other_writes: 0,
         })
@@ -141,10 +146,7 @@ impl Kernel {
     pub fn is_stale(&mut self) -> io::Result<bool> {
         self.take_in()?;
         self.stale.links |= sysctl::bridge_netfilter() != self.known.bridge_netfilter;
-        Ok(self.stale.links
-            || self.stale.filter
-            || self.stale.entries
-            || !self.stale.bridges.is_empty())
+        Ok(self.stale.is_anything())
     }
 
     /// Whether stations may have been learnt, moved or forgotten since [`Kernel::learnt`] looked, as far as notifications
@@ -169,6 +171,7 @@ impl Kernel {
     pub fn observe(&mut self) -> io::Result<&KernelState> {
         self.take_in()?;
         let stale = std::mem::take(&mut self.stale);
+        self.unsettled |= stale.is_anything();
         if let Err(error) = self.look(stale) {
             // Half a look is none.
             self.stale = Stale::everything();
@@ -180,8 +183,32 @@ impl Kernel {
     /// Makes the kernel hold what is wanted. `stop` ends it after the batch at hand. An error means that the kernel could
     /// not be talked to; refusals of single steps are in the report.
     pub fn converge(&mut self, desired: &KernelState, stop: &AtomicBool) -> io::Result<Report> {
+        self.converge_where(desired, None, stop)
+    }
+
+    /// The same, where what is wanted differs in these entries at most from what was wanted at the last call: looks at
+    /// nothing else, unless that call left something undone or the kernel told of something since.
+    pub fn converge_within(
+        &mut self,
+        desired: &KernelState,
+        scope: &Scope,
+        stop: &AtomicBool,
+    ) -> io::Result<Report> {
+        self.converge_where(desired, Some(scope), stop)
+    }
+
+    fn converge_where(
+        &mut self,
+        desired: &KernelState,
+        scope: Option<&Scope>,
+        stop: &AtomicBool,
+    ) -> io::Result<Report> {
         self.observe()?;
-        let plan = plan(desired, &self.known);
+        let plan = match scope.filter(|_| !self.unsettled) {
+            Some(scope) => plan_within(desired, &self.known, scope),
+            None => plan(desired, &self.known),
+        };
+        self.unsettled = !plan.is_empty();
         if plan.is_empty() {
             return Ok(Report::default());
         }
@@ -200,6 +227,7 @@ impl Kernel {
         for failure in &outcome.failures {
             self.doubt(failure.step.interface());
         }
+        self.unsettled = outcome.left_out > 0 || !outcome.failures.is_empty();
         Ok(Report {
             plan,
             failures: outcome.failures,
@@ -409,5 +437,9 @@ impl Stale {
             entries: true,
             bridges: BTreeSet::new(),
         }
+    }
+
+    fn is_anything(&self) -> bool {
+        self.links || self.filter || self.entries || !self.bridges.is_empty()
     }
 }

@@ -7,6 +7,9 @@
 //! 3. Any prefix of a plan, then a new plan, still converges: being interrupted costs nothing.
 //! 4. What is not ours is never touched.
 //!
+//! [`plan_within`] looks at given entries alone, for when all else is known to be equal, and then plans the same steps in
+//! the same order.
+//!
 //! The order is make before break: who may enter, then devices, then where frames go, then up, and only then removals. A
 //! bridge is up before its neighbour entries, which it loses when it goes down; a VXLAN device is up last, so that it
 //! never forwards without its port flags. Removing a device comes early only where a new one needs its key.
@@ -17,6 +20,7 @@ use std::fmt;
 use model::value::MacAddress;
 
 use super::name::InterfaceName;
+use super::scope::{Entries, Scope};
 use super::state::{Bridge, BridgePort, KernelState, Pinned, PortFlags, Vxlan};
 use super::step::Step;
 
@@ -108,6 +112,25 @@ pub fn plan(desired: &KernelState, actual: &KernelState) -> Plan {
     planner.into_plan()
 }
 
+/// The steps that make `actual` hold what `desired` says, where they differ in these entries at most.
+pub fn plan_within(desired: &KernelState, actual: &KernelState, scope: &Scope) -> Plan {
+    let mut planner = Planner::within(desired, actual);
+    for name in scope.bridges() {
+        let entries = scope.of(name);
+        if let (Some(bridge), Some(entries)) = (desired.bridges.get(&name), entries) {
+            planner.bridge_entries(name, bridge, actual.bridges.get(&name), Some(entries));
+        }
+    }
+    for (name, vxlan) in &desired.vxlans {
+        if let Some(entries) = vxlan.port.bridge.and_then(|bridge| scope.of(bridge)) {
+            let held = actual.vxlans.get(name);
+            planner.stations(*name, vxlan, held, Some(&entries.stations));
+        }
+    }
+    planner.remaining_pins();
+    planner.into_entries()
+}
+
 /// Steps collected by phase, so that one walk over both states can put them in an order that makes before it breaks.
 struct Planner<'a> {
     desired: &'a KernelState,
@@ -154,9 +177,17 @@ impl<'a> Planner<'a> {
             .map(|(name, _)| *name)
             .collect();
         Self {
+            early,
+            ..Self::within(desired, actual)
+        }
+    }
+
+    /// For states that have the same devices.
+    fn within(desired: &'a KernelState, actual: &'a KernelState) -> Self {
+        Self {
             desired,
             actual,
-            early,
+            early: BTreeSet::new(),
             pins: BTreeMap::new(),
             before: Vec::new(),
             bridges: Vec::new(),
@@ -208,14 +239,26 @@ impl<'a> Planner<'a> {
         if !held.is_some_and(|held| held.up) {
             self.bridges_up.push(Step::BringUp(name));
         }
-        let pins = self.pins(name, wanted, held);
+        self.bridge_entries(name, wanted, held, None);
+    }
+
+    /// A bridge's entries: all, or those that are named.
+    fn bridge_entries(
+        &mut self,
+        name: InterfaceName,
+        wanted: &Bridge,
+        held: Option<&Bridge>,
+        only: Option<&Entries>,
+    ) {
+        let pins = self.pins(name, wanted, held, only.map(|only| &only.stations));
         self.pins.insert(name, pins);
 
         let nothing = BTreeMap::new();
         let neighbours = held
             .filter(|held| held.up)
             .map_or(&nothing, |held| &held.neighbours);
-        for (ip, wanted, held) in union(&wanted.neighbours, neighbours) {
+        let only = only.map(|only| &only.neighbours);
+        for (ip, wanted, held) in pairs(&wanted.neighbours, neighbours, only) {
             match (wanted, held) {
                 (Some(mac), held) if Some(mac) != held => self.put.push(Step::PutNeighbour {
                     bridge: name,
@@ -231,7 +274,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn pins(&self, name: InterfaceName, wanted: &Bridge, held: Option<&Bridge>) -> Pins {
+    fn pins(
+        &self,
+        name: InterfaceName,
+        wanted: &Bridge,
+        held: Option<&Bridge>,
+        only: Option<&BTreeSet<MacAddress>>,
+    ) -> Pins {
         let nothing = BTreeMap::new();
         let held = held.map_or(&nothing, |held| &held.pinned);
         let mut pins = Pins::default();
@@ -247,7 +296,7 @@ impl<'a> Planner<'a> {
                 stays
             }
         };
-        for (mac, wanted, held) in union(&wanted.pinned, held) {
+        for (mac, wanted, held) in pairs(&wanted.pinned, held, only) {
             let held: Option<&Pinned> = held.filter(|pinned| !self.early.contains(&pinned.port));
             match (wanted, held) {
                 (Some(wanted), held) if Some(wanted) != held => {
@@ -288,6 +337,25 @@ impl<'a> Planner<'a> {
             self.up.push(Step::BringUp(name));
         }
 
+        self.stations(name, wanted, held, None);
+        let nothing = BTreeSet::new();
+        let flood = held.map_or(&nothing, |held| &held.flood);
+        for to in wanted.flood.difference(flood) {
+            self.put.push(Step::AddFlood(name, *to));
+        }
+        for to in flood.difference(&wanted.flood) {
+            self.remove.push(Step::RemoveFlood(name, *to));
+        }
+    }
+
+    /// A VXLAN device's stations: all, or those that are named.
+    fn stations(
+        &mut self,
+        name: InterfaceName,
+        wanted: &Vxlan,
+        held: Option<&Vxlan>,
+        only: Option<&BTreeSet<MacAddress>>,
+    ) {
         let nothing = BTreeMap::new();
         let fdb = held.map_or(&nothing, |held| &held.fdb);
         let mut no_pins = Pins::default();
@@ -295,7 +363,7 @@ impl<'a> Planner<'a> {
         let pins = bridge
             .and_then(|bridge| self.pins.get_mut(&bridge))
             .unwrap_or(&mut no_pins);
-        for (mac, wanted, held) in union(&wanted.fdb, fdb) {
+        for (mac, wanted, held) in pairs(&wanted.fdb, fdb, only) {
             match (wanted, held) {
                 (Some(to), held) if Some(to) != held => self.put.push(Step::PutStation {
                     port: name,
@@ -311,14 +379,6 @@ impl<'a> Planner<'a> {
                 }),
                 _ => {}
             }
-        }
-        let nothing = BTreeSet::new();
-        let flood = held.map_or(&nothing, |held| &held.flood);
-        for to in wanted.flood.difference(flood) {
-            self.put.push(Step::AddFlood(name, *to));
-        }
-        for to in flood.difference(&wanted.flood) {
-            self.remove.push(Step::RemoveFlood(name, *to));
         }
     }
 
@@ -397,6 +457,13 @@ impl<'a> Planner<'a> {
         }
         Plan { steps }
     }
+
+    /// Where nothing but entries was looked at.
+    fn into_entries(self) -> Plan {
+        let mut steps = self.put;
+        steps.extend(self.remove);
+        Plan { steps }
+    }
 }
 
 fn claim(
@@ -409,6 +476,18 @@ fn claim(
         pins.remove(mac);
     }
     mine
+}
+
+/// What either map holds under each key in order: of all keys, or of those given.
+fn pairs<'m, K: Ord, V>(
+    wanted: &'m BTreeMap<K, V>,
+    held: &'m BTreeMap<K, V>,
+    only: Option<&'m BTreeSet<K>>,
+) -> Box<dyn Iterator<Item = (&'m K, Option<&'m V>, Option<&'m V>)> + 'm> {
+    match only {
+        None => Box::new(union(wanted, held)),
+        Some(keys) => Box::new(keys.iter().map(|key| (key, wanted.get(key), held.get(key)))),
+    }
 }
 
 /// Both maps' keys in order, each with what either holds. Walking only what is wanted would leave the rest for ever.

@@ -15,6 +15,8 @@ use super::super::desired::{NodeConfig, desired};
 use super::super::state::Interface;
 use super::*;
 
+mod within;
+
 fn config() -> NodeConfig {
     NodeConfig {
         switch: "vtep".into(),
