@@ -15,6 +15,7 @@ use model::switch::{
     Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, Surplus,
     SwitchState,
 };
+use model::trail::{Touch, Trail};
 use model::value::{MacAddress, VlanId};
 use ovsdb::{Change, DatabaseSchema, MonitoredTable, Replica, RowError};
 use uuid::Uuid;
@@ -45,6 +46,7 @@ pub struct Database {
     touched: Touched,
     news: bool,
     state: SwitchState,
+    trail: Trail,
 }
 
 /// Rows by what they say.
@@ -94,6 +96,7 @@ impl Replica for Database {
             touched: Touched::default(),
             news: false,
             state: SwitchState::default(),
+            trail: Trail::default(),
         }
     }
 
@@ -136,6 +139,10 @@ impl Replica for Database {
             touched.macs = self.remote_macs.keys().collect();
             touched.ports = true;
         }
+        let more_than_macs = touched.everything
+            || !touched.freed_names.is_empty()
+            || !touched.logical_switches.is_empty()
+            || !touched.floods.is_empty();
         for name in touched.freed_names {
             self.state.logical_switches.remove(&name);
             self.state.surplus.retain(|surplus| {
@@ -152,8 +159,9 @@ impl Replica for Database {
         for (uuid, mac) in touched.macs {
             self.settle_mac(uuid, mac);
         }
-        if touched.ports {
-            self.settle_ports();
+        let ports_changed = touched.ports && self.settle_ports();
+        if more_than_macs || ports_changed {
+            self.trail.note(Touch::Everything);
         }
     }
 }
@@ -272,6 +280,7 @@ impl Database {
             true => self.state.surplus.insert(key),
             false => self.state.surplus.remove(&key),
         };
+        self.trail.note(Touch::Mac((row.name.clone(), mac)));
     }
 
     fn settle_flood(&mut self, logical_switch: Uuid) {
@@ -297,7 +306,8 @@ impl Database {
         };
     }
 
-    fn settle_ports(&mut self) {
+    /// Whether that changed anything: switches also tell of their ports what concerns no state.
+    fn settle_ports(&mut self) -> bool {
         let mut ports = BTreeSet::new();
         let mut bindings = BTreeMap::new();
         for switch in self.switches.values() {
@@ -320,8 +330,10 @@ impl Database {
                 ports.insert(port);
             }
         }
+        let changed = self.state.ports != ports || self.state.bindings != bindings;
         self.state.ports = ports;
         self.state.bindings = bindings;
+        changed
     }
 
     fn remote_mac(&self, uuid: Uuid) -> Option<RemoteMac> {
@@ -364,6 +376,11 @@ impl Database {
     /// What the database holds, in the planner's terms.
     pub fn state(&self) -> &SwitchState {
         &self.state
+    }
+
+    /// What of [`Self::state`] changed lately.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     /// What the switch's schema has.

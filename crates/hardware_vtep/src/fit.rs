@@ -1,6 +1,6 @@
 //! What a switch cannot do, found before anything is written.
 
-use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, SwitchState};
+use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, RemoteMac, SwitchState};
 use model::value::Vni;
 
 use crate::schema::Capabilities;
@@ -19,21 +19,36 @@ impl Capabilities {
             .filter_map(|(name, network)| Some((name.clone(), strip_keys(network)?)))
             .collect()
     }
+
+    /// As [`Self::fit`], for one MAC of a network with this key: nothing if it cannot be had.
+    pub fn fit_mac(&self, network_key: Option<Vni>, wanted: RemoteMac) -> Option<RemoteMac> {
+        if self.locator_tunnel_key {
+            return Some(wanted);
+        }
+        let locator = stripped(network_key, wanted.locator)?;
+        Some(RemoteMac { locator, ..wanted })
+    }
+}
+
+/// The tunnel without its key; nothing if it cannot do without.
+fn stripped(network_key: Option<Vni>, locator: Locator) -> Option<Locator> {
+    let can = locator.tunnel_key.is_none() || locator.tunnel_key == network_key;
+    can.then_some(Locator {
+        tunnel_key: None,
+        ..locator
+    })
 }
 
 /// Takes the keys out of a network's tunnels; the reason if some cannot be without theirs.
 fn strip_keys(network: &mut LogicalSwitch) -> Option<String> {
     let own = network.tunnel_key;
     let mut refused = None;
-    let mut strip = |locator: Locator| match locator.tunnel_key {
-        Some(key) if Some(key) != own => {
+    let mut strip = |locator: Locator| {
+        let stripped = stripped(own, locator);
+        if stripped.is_none() {
             refused.get_or_insert(locator);
-            None
         }
-        _ => Some(Locator {
-            tunnel_key: None,
-            ..locator
-        }),
+        stripped
     };
     network.flood = std::mem::take(&mut network.flood)
         .into_iter()
@@ -56,7 +71,6 @@ fn strip_keys(network: &mut LogicalSwitch) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use model::switch::RemoteMac;
     use model::value::MacAddress;
 
     fn locator(host: u8, key: Option<u32>) -> Locator {
@@ -115,6 +129,22 @@ mod tests {
             reason.contains("192.0.2.3 key 456") && reason.ends_with("which is 5"),
             "{reason}"
         );
+    }
+
+    #[test]
+    fn one_mac_fits_as_it_does_among_all() {
+        for keys in [false, true] {
+            let capabilities = capabilities(keys);
+            let mut fitted = wish();
+            capabilities.fit(&mut fitted);
+            let fitted = fitted.logical_switches.values().next().unwrap();
+            for network in wish().logical_switches.values() {
+                for (mac, remote) in &network.macs {
+                    let alone = capabilities.fit_mac(network.tunnel_key, *remote);
+                    assert_eq!(alone.as_ref(), fitted.macs.get(mac));
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What operators asked for, and what follows from it for one switch.
 //!
 //! [`Intent`] is the replica of the resources that matter to switches, fed row by row from the database. [`Intent::desired`]
-//! turns it into the [`SwitchState`] that one hardware_vtep database should hold. Both are pure: the same rows in any
-//! order give the same state.
+//! turns it into the [`SwitchState`](crate::switch::SwitchState) that one hardware_vtep database should hold. Both are
+//! pure: the same rows in any order give the same state.
+
+mod desired;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,11 +13,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use uuid::Uuid;
 
+pub use self::desired::{Contested, Desired};
 use crate::devices;
 use crate::fault::Fault;
 use crate::resource::Kind;
 use crate::row::Row;
-use crate::switch::{Locator, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState};
+use crate::switch::{Locator, LogicalSwitchName, PhysicalPort, RemoteMac};
+use crate::trail::Touch;
 use crate::value::{MacAddress, VlanId, Vni};
 
 /// The resources that matter to switches, by id.
@@ -23,6 +27,8 @@ use crate::value::{MacAddress, VlanId, Vni};
 pub struct Intent {
     networks: BTreeMap<Uuid, Network>,
     ports: BTreeMap<Uuid, Port>,
+    /// The ports by network and address; two never share both.
+    stations: HashMap<(Uuid, MacAddress), Uuid>,
     gateways: BTreeMap<Uuid, Gateway>,
     attachments: BTreeMap<Uuid, Attachment>,
     remote_gateways: BTreeMap<Uuid, RemoteGateway>,
@@ -99,18 +105,6 @@ struct Connection {
     flood: bool,
 }
 
-/// What one switch should hold, and what had to give way.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Desired {
-    /// The state.
-    pub state: SwitchState,
-    /// Resources (by id) that two declarations claim differently on this switch: the older one is in the state, the
-    /// younger one is here with the reason.
-    pub conflicts: BTreeMap<Uuid, String>,
-    /// The remote ends of tunnels, and whether the switch is to watch them by BFD.
-    pub bfd: BTreeMap<Ipv4Addr, bool>,
-}
-
 /// What a remote resource needs switches to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Need {
@@ -130,12 +124,25 @@ pub struct Need {
     pub revision: u64,
 }
 
+impl Port {
+    /// Where the station is reached while its host ends its tunnels here.
+    fn at(&self, host: Ipv4Addr) -> RemoteMac {
+        RemoteMac {
+            locator: Locator {
+                ip: host,
+                tunnel_key: None,
+            },
+            ip: self.ip,
+        }
+    }
+}
+
 impl Intent {
-    /// Takes a row as it is now.
+    /// Takes a row as it is now, and tells what switches may have to hold otherwise because of it.
     ///
     /// # Errors
     /// A structured value that the database keeps is not what validation let in; the row is not taken.
-    pub fn put(&mut self, row: &Row) -> Result<(), Fault> {
+    pub fn put(&mut self, row: &Row) -> Result<Touch, Fault> {
         let id = row.id();
         match row.resource.kind {
             Kind::Network => {
@@ -157,6 +164,8 @@ impl Intent {
                     ip: first_ip(row)?,
                     host: tunneling_ip(row)?,
                 };
+                self.forget_port(id);
+                self.stations.insert((network, mac), id);
                 self.ports.insert(id, port);
             }
             Kind::L2Gateway => {
@@ -215,26 +224,23 @@ impl Intent {
                     return Err(incomplete(row));
                 };
                 self.remote_macs.insert(id, (connection, mac));
-                self.stretches
-                    .entry(connection)
-                    .or_default()
-                    .macs
-                    .insert(mac, row.ip("ipaddr"));
+                let stretch = self.stretches.entry(connection).or_default();
+                stretch.macs.insert(mac, row.ip("ipaddr"));
+                return Ok(self.touched(connection, mac));
             }
         }
-        Ok(())
+        Ok(Touch::Everything)
     }
 
-    /// Forgets a resource and what the database deletes along with it.
-    pub fn remove(&mut self, kind: Kind, id: Uuid) {
+    /// Forgets a resource and what the database deletes along with it, and tells what switches may have to hold otherwise
+    /// because of it.
+    pub fn remove(&mut self, kind: Kind, id: Uuid) -> Touch {
         match kind {
             Kind::Network => {
                 self.networks.remove(&id);
                 self.attachments.retain(|_, held| held.network != id);
             }
-            Kind::Port => {
-                self.ports.remove(&id);
-            }
+            Kind::Port => self.forget_port(id),
             Kind::L2Gateway => {
                 self.gateways.remove(&id);
             }
@@ -255,88 +261,34 @@ impl Intent {
                 }
             }
             Kind::L2RemoteMac => {
-                if let Some((connection, mac)) = self.remote_macs.remove(&id)
-                    && let Some(stretch) = self.stretches.get_mut(&connection)
-                {
+                let Some((connection, mac)) = self.remote_macs.remove(&id) else {
+                    return Touch::Nothing;
+                };
+                if let Some(stretch) = self.stretches.get_mut(&connection) {
                     stretch.macs.remove(&mac);
                 }
+                return self.touched(connection, mac);
+            }
+        }
+        Touch::Everything
+    }
+
+    fn forget_port(&mut self, id: Uuid) {
+        if let Some(port) = self.ports.remove(&id) {
+            let station = (port.network, port.mac);
+            // Two ports may have swapped their addresses, and the other one have been first.
+            if self.stations.get(&station) == Some(&id) {
+                self.stations.remove(&station);
             }
         }
     }
 
-    /// What the database of these physical switches should hold.
-    pub fn desired(&self, switches: &BTreeSet<Arc<str>>) -> Desired {
-        let mut desired = Desired::default();
-        // Oldest first, so that an older declaration wins over a younger one wherever the two claim the same thing.
-        for (id, attachment) in by_age(&self.attachments, |held| held.revision) {
-            self.attach(switches, id, attachment, &mut desired);
-        }
-        for port in self.ports.values() {
-            let Some((name, host)) = self.name_of(port.network).zip(port.host) else {
-                continue;
-            };
-            if let Some(held) = desired.state.logical_switches.get_mut(name) {
-                let locator = Locator {
-                    ip: host,
-                    tunnel_key: None,
-                };
-                held.flood.insert(locator);
-                held.macs.insert(
-                    port.mac,
-                    RemoteMac {
-                        locator,
-                        ip: port.ip,
-                    },
-                );
-            }
-        }
-        let stretches = self
-            .stretches
-            .iter()
-            .filter_map(|(id, held)| Some((*id, held.connection?, &held.macs)));
-        let mut stretches: Vec<_> = stretches.collect();
-        stretches.sort_by_key(|(id, connection, _)| (connection.revision, *id));
-        // Which connection a remote MAC came from: a second one on the same network of the same switch gives way.
-        let mut shared: BTreeMap<&LogicalSwitchName, u32> = BTreeMap::new();
-        for (id, connection, macs) in stretches {
-            let Some((name, locator)) = self.reach(&connection) else {
-                continue;
-            };
-            if !self.is_on(switches, connection.gateway) {
-                continue;
-            }
-            let Some(held) = desired.state.logical_switches.get_mut(name) else {
-                continue;
-            };
-            if connection.flood {
-                held.flood.insert(locator);
-            }
-            if let Some(remote) = self.remote_gateways.get(&connection.remote_gateway) {
-                // Two remote gateways of one address are one tunnel.
-                *desired.bfd.entry(remote.ip).or_default() |= remote.bfd;
-            }
-            let before = shared.entry(name).or_default();
-            *before += 1;
-            let first = *before == 1;
-            for (mac, ip) in macs {
-                let remote = RemoteMac { locator, ip: *ip };
-                // A MAC that is also a port's goes to the remote gateway: what is declared remote wins, so that an
-                // orchestrator can announce a move before the catalogue follows.
-                let taken = held
-                    .macs
-                    .get(mac)
-                    .is_some_and(|other| !first && other.locator.tunnel_key.is_some());
-                if taken {
-                    desired
-                        .conflicts
-                        .entry(id)
-                        .or_insert_with(|| format!("remote MAC {mac} is also declared by an older connection of this network on the same switch"));
-                } else {
-                    held.macs.insert(*mac, remote);
-                }
-            }
-        }
-        desired
+    /// What a change of a remote MAC touches; nothing before its connection has arrived, which touches everything.
+    fn touched(&self, connection: Uuid, mac: MacAddress) -> Touch {
+        let connection = self.stretches.get(&connection);
+        let connection = connection.and_then(|stretch| stretch.connection);
+        let network = connection.and_then(|connection| self.name_of(connection.network));
+        network.map_or(Touch::Nothing, |name| Touch::Mac((name.clone(), mac)))
     }
 
     /// Those of some physical switches that have a network attached to them.
@@ -374,60 +326,6 @@ impl Intent {
         })
     }
 
-    fn attach(
-        &self,
-        switches: &BTreeSet<Arc<str>>,
-        id: Uuid,
-        attachment: &Attachment,
-        desired: &mut Desired,
-    ) {
-        let Some(network) = self.networks.get(&attachment.network) else {
-            return;
-        };
-        let Some(vni) = network.vni else {
-            let reason = format!("network {} is not a VXLAN network", network.name);
-            desired.conflicts.insert(id, reason);
-            return;
-        };
-        let gateway = self.gateways.get(&attachment.gateway);
-        let devices = gateway.map_or(&[][..], |gateway| &gateway.devices);
-        for device in devices
-            .iter()
-            .filter(|device| switches.contains(&device.name))
-        {
-            let held = desired
-                .state
-                .logical_switches
-                .entry(network.name.clone())
-                .or_default();
-            held.owned = true;
-            held.tunnel_key = Some(vni);
-            for (port, vlans) in &device.interfaces {
-                let default = [attachment.vlan];
-                let vlans = if vlans.is_empty() {
-                    &default[..]
-                } else {
-                    vlans
-                };
-                for vlan in vlans {
-                    let port_vlan = PortVlan {
-                        port: port.clone(),
-                        vlan: *vlan,
-                    };
-                    let bound = desired
-                        .state
-                        .bindings
-                        .entry(port_vlan)
-                        .or_insert_with(|| network.name.clone());
-                    if *bound != network.name {
-                        let reason = format!("{port} vlan {vlan} already carries network {bound}");
-                        desired.conflicts.insert(id, reason);
-                    }
-                }
-            }
-        }
-    }
-
     fn name_of(&self, network: Uuid) -> Option<&LogicalSwitchName> {
         self.networks.get(&network).map(|network| &network.name)
     }
@@ -438,12 +336,6 @@ impl Intent {
             tunnel_key: Some(connection.tunnel_key),
         };
         Some((self.name_of(connection.network)?, locator))
-    }
-
-    fn is_on(&self, switches: &BTreeSet<Arc<str>>, gateway: Uuid) -> bool {
-        self.gateways
-            .get(&gateway)
-            .is_some_and(|held| held.devices.iter().any(|d| switches.contains(&d.name)))
     }
 }
 
@@ -502,15 +394,6 @@ fn incomplete(row: &Row) -> Fault {
         row.resource.noun,
         row.id()
     ))
-}
-
-fn by_age<V>(
-    held: &BTreeMap<Uuid, V>,
-    revision: impl Fn(&V) -> u64,
-) -> impl Iterator<Item = (Uuid, &V)> {
-    let mut sorted: Vec<_> = held.iter().map(|(id, value)| (*id, value)).collect();
-    sorted.sort_by_key(|(id, value)| (revision(value), *id));
-    sorted.into_iter()
 }
 
 #[cfg(test)]

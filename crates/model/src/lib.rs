@@ -20,6 +20,7 @@
 //! | [`lineage`] | which states of which database are in a database's own past |
 //! | [`switch`] | what a hardware_vtep database holds, as values |
 //! | [`mod@plan`] | the difference between two such states, as ordered steps |
+//! | [`trail`] | which MACs changed lately, so that not everything is compared for one of them |
 #![deny(missing_docs)]
 
 pub mod devices;
@@ -33,6 +34,7 @@ pub mod row;
 pub mod status;
 pub mod switch;
 pub mod table;
+pub mod trail;
 pub mod validate;
 pub mod value;
 pub mod view;

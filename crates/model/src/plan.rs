@@ -18,6 +18,7 @@ use std::iter::Peekable;
 use crate::switch::{
     Locator, LogicalSwitch, LogicalSwitchName, PortVlan, RemoteMac, Surplus, SwitchState,
 };
+use crate::trail::MacKey;
 use crate::value::{MacAddress, Vni};
 
 /// One change to a switch. Each is idempotent and names everything it needs.
@@ -257,6 +258,31 @@ pub fn plan(desired: &SwitchState, actual: &SwitchState) -> Plan {
     }
 }
 
+/// The steps that make `actual` hold what is wanted of these MACs: what [`plan`] says of them, where nothing else differs.
+///
+/// Each stands beside what is wanted of it and is on a logical switch that is wanted. If one of those is not there, it takes
+/// [`plan`] to make it: then there is no answer.
+pub fn plan_macs<'k>(
+    wanted: impl IntoIterator<Item = (&'k MacKey, Option<RemoteMac>)>,
+    actual: &SwitchState,
+) -> Option<Plan> {
+    let mut phases = Phases::default();
+    let mut surplus = Vec::new();
+    for ((name, mac), wanted) in wanted {
+        let held = actual.logical_switches.get(name)?;
+        phases.mac(name, *mac, wanted.as_ref(), held.macs.get(mac));
+        let further = Surplus::Mac(name.clone(), *mac);
+        if actual.surplus.contains(&further) {
+            surplus.push(Step::RemoveSurplus(further));
+        }
+    }
+    phases.remove.extend(surplus);
+    Some(Plan {
+        steps: phases.in_order(),
+        blocked: Vec::new(),
+    })
+}
+
 /// Steps collected by kind, so that one walk over both states can put them in an order that never dangles.
 #[derive(Default)]
 struct Phases {
@@ -297,20 +323,7 @@ impl Phases {
         }
         let held = held.unwrap_or(&nothing);
         for (mac, wanted, held) in union(&wanted.macs, &held.macs) {
-            match (wanted, held) {
-                (Some(remote), held) if Some(remote) != held => self.forward.push(Step::PutMac {
-                    logical_switch: name.clone(),
-                    mac: *mac,
-                    was: held.copied(),
-                    remote: *remote,
-                }),
-                (None, Some(was)) => self.remove.push(Step::RemoveMac {
-                    logical_switch: name.clone(),
-                    mac: *mac,
-                    was: *was,
-                }),
-                _ => {}
-            }
+            self.mac(name, *mac, wanted, held);
         }
         if wanted.flood != held.flood {
             self.forward.push(Step::SetFlood {
@@ -318,6 +331,29 @@ impl Phases {
                 was: held.flood.clone(),
                 locators: wanted.flood.clone(),
             });
+        }
+    }
+
+    fn mac(
+        &mut self,
+        name: &LogicalSwitchName,
+        mac: MacAddress,
+        wanted: Option<&RemoteMac>,
+        held: Option<&RemoteMac>,
+    ) {
+        match (wanted, held) {
+            (Some(remote), held) if Some(remote) != held => self.forward.push(Step::PutMac {
+                logical_switch: name.clone(),
+                mac,
+                was: held.copied(),
+                remote: *remote,
+            }),
+            (None, Some(was)) => self.remove.push(Step::RemoveMac {
+                logical_switch: name.clone(),
+                mac,
+                was: *was,
+            }),
+            _ => {}
         }
     }
 

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::plan::plan;
 use crate::row::Value;
+use crate::switch::SwitchState;
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
@@ -287,4 +288,105 @@ proptest! {
         twice.put(&picture()[again]).unwrap();
         prop_assert_eq!(twice, intent(&picture()));
     }
+}
+
+/// Two networks on the gateway, the first one with two connections, each with its own remote gateway; a port, and a network
+/// that is nowhere.
+fn ground() -> Vec<Row> {
+    let mut rows = picture();
+    rows.extend([
+        network(3, 124),
+        attachment(12, 10, 3, 7),
+        network(4, 125),
+        remote_gateway(30, "203.0.113.3"),
+        connection(31, 1, 30, 457, false),
+        connection(41, 3, 20, 458, true),
+        connection(51, 4, 20, 459, true),
+    ]);
+    rows
+}
+
+fn address(n: u8) -> MacAddress {
+    MacAddress::new([0, 0, 0, 0, 0, n])
+}
+
+/// Declares a MAC behind one of the ground's connections, or takes it back.
+fn change_mac(intent: &mut Intent, (connection, n, there): (u128, u8, bool)) -> Touch {
+    let number = connection * 100 + u128::from(n);
+    if there {
+        let text = address(n).to_string();
+        let station = (n % 2 == 0).then_some("192.0.2.77");
+        intent
+            .put(&remote_mac(number, connection, &text, station))
+            .unwrap()
+    } else {
+        intent.remove(Kind::L2RemoteMac, id(number))
+    }
+}
+
+proptest! {
+    /// What is told of one MAC is what everything says of it, and what is not told of did not change.
+    #[test]
+    fn looking_at_the_macs_that_were_touched_is_looking_at_everything(
+        before in proptest::collection::vec((prop::sample::select(vec![21_u128, 31, 41, 51]), 9..14_u8, any::<bool>()), 0..12),
+        after in proptest::collection::vec((prop::sample::select(vec![21_u128, 31, 41, 51]), 9..14_u8, any::<bool>()), 0..6),
+    ) {
+        let mut intent = intent(&ground());
+        for change in before {
+            change_mac(&mut intent, change);
+        }
+        let on = switches(&["bgw"]);
+        let old = intent.desired(&on);
+        let mut patched = old.state.clone();
+        let mut contested = false;
+        let touched: Vec<_> = after.into_iter().map(|change| change_mac(&mut intent, change)).collect();
+        for touch in touched {
+            let key = match touch {
+                Touch::Mac(key) => key,
+                Touch::Nothing => continue,
+                Touch::Everything => panic!("a MAC touches a MAC"),
+            };
+            let Some(network) = patched.logical_switches.get_mut(&key.0) else {
+                // Nothing of it is on this switch.
+                prop_assert_eq!(&key.0, &LogicalSwitchName::new(id(4).to_string()));
+                continue;
+            };
+            match intent.desired_mac(&old, &key) {
+                Ok(Some(mac)) => drop(network.macs.insert(key.1, mac)),
+                Ok(None) => drop(network.macs.remove(&key.1)),
+                Err(Contested) => contested = true,
+            }
+        }
+        let new = intent.desired(&on);
+        if contested {
+            prop_assert!(!(old.conflicts.is_empty() && new.conflicts.is_empty()));
+        } else {
+            prop_assert_eq!(patched, new.state);
+            prop_assert_eq!(old.conflicts, new.conflicts);
+        }
+    }
+}
+
+#[test]
+fn what_more_than_macs_depend_on_touches_everything() {
+    let mut intent = intent(&ground());
+    let rows = ground();
+    let structural = rows
+        .iter()
+        .filter(|row| row.resource.kind != Kind::L2RemoteMac);
+    for row in structural {
+        assert_eq!(intent.put(row).unwrap(), Touch::Everything, "{row:?}");
+    }
+    // The port below the remote MACs comes to light when they go.
+    let of_port = "00:00:00:00:00:0a";
+    intent.put(&remote_mac(90, 21, of_port, None)).unwrap();
+    let desired = intent.desired(&switches(&["bgw"]));
+    let touch = intent.remove(Kind::L2RemoteMac, id(90));
+    let key = (
+        LogicalSwitchName::new(id(1).to_string()),
+        of_port.parse().unwrap(),
+    );
+    assert_eq!(touch, Touch::Mac(key.clone()));
+    let now = intent.desired_mac(&desired, &key).unwrap().unwrap();
+    assert_eq!(now.locator.to_string(), "10.1.0.1");
 }

@@ -175,6 +175,39 @@ proptest! {
         prop_assert_eq!(plan(&desired, &desired), Plan::default());
     }
 
+    /// Whatever else is asked about beside the MACs that differ.
+    #[test]
+    fn planning_for_the_macs_that_differ_is_planning_for_everything(
+        desired in a_wish(),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), a_mac(), option::of(a_remote()), any::<bool>()), 0..6),
+        others in proptest::collection::vec((any::<prop::sample::Index>(), a_mac()), 0..3),
+    ) {
+        let names: Vec<_> = desired.logical_switches.keys().cloned().collect();
+        prop_assume!(!names.is_empty());
+        let mut actual = desired.clone();
+        let mut keys: BTreeSet<MacKey> = BTreeSet::new();
+        for (which, mac, remote, further) in changes {
+            let name = which.get(&names).clone();
+            let held = actual.logical_switches.get_mut(&name).unwrap();
+            if let Some(remote) = remote {
+                held.macs.insert(mac, remote);
+                if further {
+                    actual.surplus.insert(Surplus::Mac(name.clone(), mac));
+                }
+            } else {
+                held.macs.remove(&mac);
+                actual.surplus.remove(&Surplus::Mac(name.clone(), mac));
+            }
+            keys.insert((name, mac));
+        }
+        keys.extend(others.into_iter().map(|(which, mac)| (which.get(&names).clone(), mac)));
+        let wanted = keys.iter().map(|key| {
+            let (name, mac) = key;
+            (key, desired.logical_switches[name].macs.get(mac).copied())
+        });
+        prop_assert_eq!(plan_macs(wanted, &actual), Some(plan(&desired, &actual)));
+    }
+
     #[test]
     fn an_interrupted_plan_converges_when_planned_again(
         desired in a_wish(),
