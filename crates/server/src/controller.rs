@@ -2,8 +2,9 @@
 //!
 //! The contract of a controller:
 //!
-//! - **Level-triggered.** A wake-up says "look", never "this changed". A turn compares everything the database should
-//!   hold with everything it holds and writes the difference; missing a wake-up or getting one too many is harmless.
+//! - **Level-triggered.** A wake-up says "look", never "this changed". A turn compares what the database should hold with
+//!   what it holds and writes the difference; missing a wake-up or getting one too many is harmless. Where only MACs have
+//!   changed since the last turn it compares those, see [`outlook`].
 //! - **One at a time.** Turns of one controller never overlap; wake-ups during a turn make one more turn.
 //! - **Idempotent.** A turn that finds nothing to do writes nothing.
 //! - **Verified.** After writing, the difference is computed again from what the switch now shows. Only that is reported:
@@ -14,6 +15,7 @@
 //!   refuses is tried again with growing pauses, and shown as ERROR with its words meanwhile.
 //! - **Out of the way.** The switch forwards on its own; stopping a controller changes nothing on it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, RwLock};
@@ -21,9 +23,8 @@ use std::time::{Duration, Instant};
 
 use hardware_vtep::Database;
 use jiff::Timestamp;
-use model::intent::Desired;
-use model::lineage::{Lineage, Moment};
-use model::plan::{Plan, plan};
+use model::lineage::Moment;
+use model::plan::Plan;
 use model::switch::LogicalSwitchName;
 use ovsdb::{Connection, Link, Session};
 use store::Store;
@@ -39,12 +40,14 @@ use self::callers::Callers;
 use self::connections::{Certificates, Connections};
 use self::fence::Fence;
 use self::guard::{Ground, Guard};
+use self::outlook::Outlook;
 
 mod callers;
 pub mod connections;
 pub(crate) mod feed;
 mod fence;
 mod guard;
+mod outlook;
 
 /// Without any wake-up a controller looks again after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -137,27 +140,18 @@ struct Controller {
     retry: Duration,
     /// What the last turn was refused, in the switch's words; shown until a turn succeeds.
     refusals: BTreeMap<LogicalSwitchName, String>,
+    outlook: Outlook,
     /// The revision that the last turn looked at.
     looked_at: u64,
-}
-
-/// What the switches behind the target should hold, and what that was derived from.
-struct Wanted {
-    revision: u64,
-    lineage: Lineage,
-    desired: Desired,
-}
-
-impl Wanted {
-    /// The state of the database that it stands for.
-    fn moment(&self) -> Option<Moment> {
-        self.lineage.at(self.revision)
-    }
 }
 
 /// What remains to be done.
 #[derive(Default)]
 struct Difference {
+    /// The revision of the intent that was compared.
+    revision: u64,
+    /// The state of the database that it stands for.
+    moment: Option<Moment>,
     plan: Plan,
     /// What of it must wait, if something must.
     withheld: Option<Withheld>,
@@ -165,10 +159,10 @@ struct Difference {
 
 impl Difference {
     /// What may be done of it now.
-    fn permitted(&self) -> Plan {
+    fn permitted(&self) -> Cow<'_, Plan> {
         match &self.withheld {
-            Some(withheld) => withheld.permitted(&self.plan),
-            None => self.plan.clone(),
+            Some(withheld) => Cow::Owned(withheld.permitted(&self.plan)),
+            None => Cow::Borrowed(&self.plan),
         }
     }
 }
@@ -197,6 +191,7 @@ impl Controller {
             devices: BTreeSet::new(),
             retry: FIRST_RETRY,
             refusals: BTreeMap::new(),
+            outlook: Outlook::default(),
             looked_at: 0,
         }
     }
@@ -267,67 +262,57 @@ impl Controller {
         if !self.fence.look(session).await {
             return FIRST_RETRY;
         }
-        let wanted = self.wanted();
         if let Some(consent) = self.account.take_consent() {
-            self.consented(session, &wanted, consent).await;
+            self.consented(session, consent).await;
         }
-        let todo = self.difference(&wanted);
+        self.tell_delay();
+        let todo = self.difference();
         if todo.withheld.is_none() {
-            self.look_after_others(session, &wanted).await;
+            self.look_after_others(session).await;
         }
         let permitted = todo.permitted();
         if permitted.is_empty() {
-            return self.settle(&wanted, &todo);
+            return self.settle(&todo);
         }
-        self.put_up(&wanted, &todo);
-        let trusted = todo.withheld.as_ref().is_none_or(Withheld::leaves_the_rest);
-        self.write(session, &wanted, &permitted, trusted).await;
+        self.put_up(&todo);
+        self.write(session, &todo, &permitted).await;
         self.fence.refresh();
-        let rest = self.difference(&wanted);
+        let rest = self.difference();
         if rest.permitted().is_empty() {
             tracing::info!(
                 target = self.name,
-                revision = wanted.revision,
+                revision = rest.revision,
                 "the switch database holds it all"
             );
-            return self.settle(&wanted, &rest);
+            return self.settle(&rest);
         }
-        self.put_up(&wanted, &rest);
+        self.put_up(&rest);
         let pause = self.retry;
         self.retry = (self.retry * 2).min(LONGEST_SLEEP);
         pause
     }
 
-    fn wanted(&mut self) -> Wanted {
-        let capabilities = self
-            .connection
-            .replica()
-            .read(|d| d.map(Database::capabilities));
-        let replica = read(&self.replica);
-        if replica.revision != self.looked_at {
-            self.looked_at = replica.revision;
-            let waited = replica.committed.map(|at| at.elapsed());
+    /// How long the newest change of the database waited until now, when it is looked at.
+    fn tell_delay(&mut self) {
+        let (revision, committed) = {
+            let intent = read(&self.replica);
+            (intent.revision, intent.committed)
+        };
+        if revision != self.looked_at {
+            self.looked_at = revision;
+            let waited = committed.map(|at| at.elapsed());
             self.account.tell(|told| told.queue_delay = waited);
-        }
-        let mut desired = replica.intent.desired(&self.devices);
-        if let Some(capabilities) = capabilities {
-            // What is left out is told by [`Residue::report`], for those whom it concerns.
-            capabilities.fit(&mut desired.state);
-        }
-        Wanted {
-            revision: replica.revision,
-            lineage: replica.lineage.clone(),
-            desired,
         }
     }
 
     /// Sees to what a plan does not speak of: that our logical switches flood to every destination, and that the switches
     /// watch the tunnels that somebody wants to be watched. A tunnel's row comes from the switch when it has the tunnel;
     /// that wakes us again.
-    async fn look_after_others(&self, session: &Session, wanted: &Wanted) {
+    async fn look_after_others(&self, session: &Session) {
         let (replica, fence) = (self.connection.replica(), self.fence.lock());
         let flooding = hardware_vtep::repair_replication(session, replica, fence).await;
-        let watched = hardware_vtep::set_bfd(session, replica, &wanted.desired.bfd, fence).await;
+        let wanted = &self.outlook.desired().bfd;
+        let watched = hardware_vtep::set_bfd(session, replica, wanted, fence).await;
         for (what, changed) in [("replication_mode", flooding), ("bfd_params", watched)] {
             match changed {
                 Ok(0) => {}
@@ -340,10 +325,12 @@ impl Controller {
     }
 
     /// Carries out a plan and notes what was refused.
-    async fn write(&mut self, session: &Session, wanted: &Wanted, todo: &Plan, trusted: bool) {
+    async fn write(&mut self, session: &Session, from: &Difference, todo: &Plan) {
+        let withheld = from.withheld.as_ref();
+        let trusted = withheld.is_none_or(Withheld::leaves_the_rest);
         tracing::info!(
             target = self.name,
-            revision = wanted.revision,
+            revision = from.revision,
             steps = todo.steps.len(),
             "writing to the switch database"
         );
@@ -352,7 +339,7 @@ impl Controller {
         }
         let stamped = async {
             if trusted {
-                self.stamp(session, wanted).await;
+                self.stamp(session, from.moment).await;
             }
         };
         // The stamp goes first: no row is ever younger than it.
@@ -379,8 +366,8 @@ impl Controller {
     }
 
     /// Writes on the switch which state of the database it serves.
-    async fn stamp(&self, session: &Session, wanted: &Wanted) {
-        let Some(moment) = wanted.moment() else {
+    async fn stamp(&self, session: &Session, moment: Option<Moment>) {
+        let Some(moment) = moment else {
             return;
         };
         let replica = self.connection.replica();
@@ -393,7 +380,7 @@ impl Controller {
     }
 
     /// An operator agreed to removals: the switch is from now on what this database says, or some logical switches are.
-    async fn consented(&mut self, session: &Session, wanted: &Wanted, consent: Consent) {
+    async fn consented(&mut self, session: &Session, consent: Consent) {
         tracing::warn!(
             target = self.name,
             ?consent,
@@ -403,38 +390,51 @@ impl Controller {
             Consent::On(names) => self.guard.agree(names),
             Consent::ToAll => {
                 self.guard.trust(self.devices.clone());
-                self.stamp(session, wanted).await;
+                let moment = {
+                    let intent = read(&self.replica);
+                    intent.lineage.at(intent.revision)
+                };
+                self.stamp(session, moment).await;
             }
         }
     }
 
     /// Nothing is left to write.
-    fn settle(&mut self, wanted: &Wanted, rest: &Difference) -> Duration {
+    fn settle(&mut self, rest: &Difference) -> Duration {
         self.refusals.clear();
         self.retry = FIRST_RETRY;
-        self.put_up(wanted, rest);
+        self.put_up(rest);
         LONGEST_SLEEP
     }
 
-    fn difference(&mut self, wanted: &Wanted) -> Difference {
-        let (fence, guard) = (&self.fence, &mut self.guard);
-        let state = &wanted.desired.state;
-        let (intent, board) = (&self.replica, &self.board);
-        let ground = Ground {
-            desired: state,
-            lineage: &wanted.lineage,
-            revision: wanted.revision,
-            missed: &|mut names| {
-                names.retain(|name| !board.lists(name));
-                read(intent).intent.with_gateways(names)
-            },
-        };
+    fn difference(&mut self) -> Difference {
+        let (fence, guard, outlook) = (&self.fence, &mut self.guard, &mut self.outlook);
+        let (replica, board, devices) = (&self.replica, &self.board, &self.devices);
         let start = Instant::now();
         let difference = self.connection.replica().read(|database| {
-            database.map_or_else(Difference::default, |held| Difference {
-                plan: plan(state, held.state()),
+            let Some(held) = database else {
+                return Difference::default();
+            };
+            let (plan, revision, lineage) = {
+                let intent = read(replica);
+                let plan = outlook.look(&intent, held, devices);
+                (plan, intent.revision, intent.lineage.clone())
+            };
+            let ground = Ground {
+                desired: &outlook.desired().state,
+                lineage: &lineage,
+                revision,
+                missed: &|mut names| {
+                    names.retain(|name| !board.lists(name));
+                    read(replica).intent.with_gateways(names)
+                },
+            };
+            Difference {
+                revision,
+                moment: lineage.at(revision),
+                plan,
                 withheld: fence.objection().or_else(|| guard.objection(held, &ground)),
-            })
+            }
         });
         let planned = Planned {
             steps: difference.plan.steps.len(),
@@ -449,7 +449,7 @@ impl Controller {
         difference
     }
 
-    fn put_up(&self, wanted: &Wanted, rest: &Difference) {
+    fn put_up(&self, rest: &Difference) {
         let (faults, dead_tunnels, capabilities) = self.connection.replica().read(|database| {
             let faults = database.map(Database::faults).unwrap_or_default();
             let tunnels = database.into_iter().flat_map(Database::tunnels);
@@ -459,13 +459,13 @@ impl Controller {
             });
             (faults, dead.collect(), database.map(Database::capabilities))
         });
-        let conflicts = &wanted.desired.conflicts;
+        let conflicts = &self.outlook.desired().conflicts;
         let withheld = rest.withheld.clone();
         self.account.tell(|told| {
             told.refusals.clone_from(&self.refusals);
             told.withheld.clone_from(&withheld);
         });
-        let residue = Residue::of(wanted.revision, &rest.plan)
+        let residue = Residue::of(rest.revision, &rest.plan)
             .with_refusals(self.refusals.clone())
             .with_conflicts(conflicts.iter().map(|(id, why)| (*id, why.clone())))
             .with_faults(faults)

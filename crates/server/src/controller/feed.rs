@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::intent::Intent;
 use model::lineage::Lineage;
+use model::trail::{Touch, Trail};
 use store::{Change, Store};
 use tokio::sync::watch;
 
@@ -17,6 +18,8 @@ pub(crate) struct Replica {
     pub revision: u64,
     /// What operators asked for.
     pub intent: Intent,
+    /// What of it changed lately.
+    pub trail: Trail,
     /// Where the database has been before.
     pub lineage: Lineage,
     /// When the newest of the changes in it was committed.
@@ -39,14 +42,25 @@ pub(super) async fn follow(
             .read(move |snapshot| {
                 // Under the lock for the whole read, so that nobody sees half a transaction.
                 let mut replica = write(&target);
-                let mut taken = Ok(());
-                let revision = snapshot.changes(since, &mut |change| match change {
-                    Change::Written(row) if taken.is_ok() => taken = replica.intent.put(row),
-                    Change::Written(_) => {}
-                    Change::Reset => replica.intent = Intent::default(),
-                    Change::Deleted(kind, id) => replica.intent.remove(kind, id),
-                })?;
-                taken?;
+                let mut failed = None;
+                let revision = snapshot.changes(since, &mut |change| {
+                    let touched = match change {
+                        Change::Written(row) => replica.intent.put(row),
+                        Change::Reset => {
+                            replica.intent = Intent::default();
+                            Ok(Touch::Everything)
+                        }
+                        Change::Deleted(kind, id) => Ok(replica.intent.remove(kind, id)),
+                    };
+                    match touched {
+                        Ok(touch) => replica.trail.note(touch),
+                        Err(fault) => failed = failed.take().or(Some(fault)),
+                    }
+                });
+                let revision = match failed {
+                    Some(fault) => return Err(fault),
+                    None => revision?,
+                };
                 replica.lineage = snapshot.lineage()?;
                 replica.revision = revision;
                 replica.committed = committed;
