@@ -1,0 +1,65 @@
+//! The kernel is made to match the database, whoever changes either; what it refuses is told.
+
+use super::*;
+
+#[test]
+fn what_cannot_be_done_is_told_in_the_database() {
+    in_namespace(|| async {
+        ip("link add eth9 type veth peer name far9");
+        let (_switch, controller) = forwarding("--port uplink=eth9", &picture()).await;
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "uplink", 7);
+        add(&mut wanted, "net-b", 123);
+        write(&controller, &wanted).await;
+        let told = until(&controller, "faults", |held| {
+            let words = held.faults().remove("vtep")?;
+            (words.contains("on port uplink") && words.contains("VNI")).then_some(words)
+        })
+        .await;
+        assert!(
+            told.contains("only untagged bindings (vlan 0) are supported"),
+            "{told}"
+        );
+        assert!(told.contains("net=net-b"), "{told}");
+        assert!(
+            told.contains("A VXLAN device with the specified VNI already exists"),
+            "{told}"
+        );
+
+        write(&controller, &picture()).await;
+        until(&controller, "no faults", |held| {
+            held.faults().is_empty().then_some(())
+        })
+        .await;
+        forwards(&picture()).await;
+    });
+}
+
+#[test]
+fn what_others_break_is_put_right() {
+    in_namespace(|| async {
+        let (_switch, _controller) = forwarding("", &picture()).await;
+        run("nft", "flush ruleset");
+        forwards(&picture()).await;
+        let bridge = vtep::kernel::name::InterfaceName::bridge(&name("net-a"));
+        ip(&format!("link delete {bridge}"));
+        forwards(&picture()).await;
+    });
+}
+
+#[test]
+fn down_takes_everything_back() {
+    in_namespace(|| async {
+        let before = links();
+        let (mut switch, _controller) = forwarding("", &picture()).await;
+        switch.kill().await;
+        switch.down().await;
+        assert_eq!(links(), before);
+        assert_eq!(seen(), KernelState::default());
+        assert_eq!(switch.server(), None);
+
+        // The database is still there.
+        switch.start("");
+        forwards(&picture()).await;
+    });
+}

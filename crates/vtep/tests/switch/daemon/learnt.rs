@@ -1,0 +1,68 @@
+//! Stations learnt on physical ports are told in the database.
+
+use super::*;
+
+#[test]
+fn learnt_stations_are_told_and_move_and_age_out() {
+    in_namespace(|| async {
+        let [first, second] = bare_metal();
+        let mut switch = Switch::new();
+        switch.start("--port one=eth9 --port two=eth8");
+        let controller = switch.controller();
+        let mut wanted = picture();
+        add(&mut wanted, "net-b", 124);
+        bind(&mut wanted, "net-a", "one", 0);
+        bind(&mut wanted, "net-b", "two", 0);
+        write(&controller, &wanted).await;
+        forwards(&wanted).await;
+        is_heard(&first, "eth9").await;
+        is_heard(&second, "eth8").await;
+
+        says_hello(&first, mac(0xaa));
+        says_hello(&first, mac(0xab));
+        // Declared behind an inside host: it can't be learnt elsewhere.
+        says_hello(&first, mac(1));
+        learnt(&controller, &[(mac(0xaa), "net-a"), (mac(0xab), "net-a")]).await;
+
+        // It moves to another network; the old one is told to forget it, as a switch's ageing would in time.
+        says_hello(&second, mac(0xaa));
+        run("bridge", &format!("fdb del {} dev eth9 master", mac(0xaa)));
+        learnt(&controller, &[(mac(0xaa), "net-b"), (mac(0xab), "net-a")]).await;
+
+        // The kernel forgets who is silent.
+        let bridge = vtep::kernel::name::InterfaceName::bridge(&name("net-a"));
+        ip(&format!("link set {bridge} type bridge ageing_time 100"));
+        learnt(&controller, &[(mac(0xaa), "net-b")]).await;
+
+        // Nor is anything told of a port that was taken out.
+        wanted
+            .bindings
+            .retain(|_, network| *network != name("net-b"));
+        write(&controller, &wanted).await;
+        learnt(&controller, &[]).await;
+    });
+}
+
+#[test]
+fn hundreds_of_stations_that_speak_at_once_starve_nobody() {
+    in_namespace(|| async {
+        let [server, _other] = bare_metal();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        let (_switch, controller) = forwarding("--port one=eth9", &wanted).await;
+        is_heard(&server, "eth9").await;
+
+        let stations: Vec<_> = (0x1000..0x1100)
+            .map(|number| (mac(number), "net-a"))
+            .collect();
+        for (station, _) in &stations {
+            says_hello(&server, *station);
+        }
+        // Meanwhile somebody declares a station and somebody else breaks something.
+        station(&mut wanted, "net-a", mac(9), wan("192.0.2.2", 456), None);
+        write(&controller, &wanted).await;
+        run("nft", "flush ruleset");
+        forwards(&wanted).await;
+        learnt(&controller, &stations).await;
+    });
+}

@@ -1,0 +1,127 @@
+//! What `show` and `trace` say.
+
+use super::*;
+
+#[test]
+fn show_tells_what_is_forwarded_and_what_is_not() {
+    in_namespace(|| async {
+        let [server, _other] = bare_metal();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        let (mut switch, controller) = forwarding("--port one=eth9", &wanted).await;
+        is_heard(&server, "eth9").await;
+        says_hello(&server, mac(0xaa));
+        learnt(&controller, &[(mac(0xaa), "net-a")]).await;
+
+        let shown = switch.shown().await;
+        assert_eq!(shown["database"], true);
+        let network = &shown["networks"][0];
+        assert_eq!(network["name"], "net-a");
+        assert_eq!(network["up"], true);
+        assert_eq!(network["bindings"][1], "one vlan 0");
+        assert_eq!(network["interfaces"][0]["name"], "eth9");
+        let tunnels: Vec<_> = network["tunnels"].as_array().unwrap().iter().collect();
+        let told = |tunnel: &serde_json::Value| {
+            let [side, ip, key, floods] =
+                ["side", "remote_ip", "key", "floods"].map(|column| tunnel[column].to_string());
+            format!("{side} {ip} {key} {floods}").replace('"', "")
+        };
+        let tunnels: Vec<_> = tunnels.into_iter().map(told).collect();
+        assert_eq!(
+            tunnels,
+            [
+                "inside 10.0.0.11 123 true",
+                "inside 10.0.0.12 123 true",
+                "wan 192.0.2.2 456 true",
+                "wan 192.0.2.3 456 false"
+            ]
+        );
+        assert_eq!(
+            stations(&shown),
+            [
+                "02:00:00:00:00:01 172.16.0.1 10.0.0.11 declared forwarding",
+                "02:00:00:00:00:02 172.16.0.2 192.0.2.2 declared forwarding",
+                "02:00:00:00:00:03 fd00::3 192.0.2.3 declared forwarding",
+                "02:00:00:00:00:aa null eth9 learnt forwarding",
+            ]
+        );
+        assert!(network["macs"][3]["age"].as_u64().unwrap() < 60);
+
+        // With nobody there to repair it, a loss shows.
+        switch.kill().await;
+        let key = model::value::Vni::new(456).unwrap();
+        let device = vtep::kernel::name::InterfaceName::wan(&name("net-a"), key);
+        run("bridge", &format!("fdb del {} dev {device} master", mac(2)));
+        assert_eq!(
+            stations(&switch.shown().await)[1],
+            "02:00:00:00:00:02 172.16.0.2 192.0.2.2 declared missing"
+        );
+
+        // And the kernel's side shows without a database.
+        run("kill", &format!("-KILL {}", switch.server().unwrap()));
+        let shown = switch.shown().await;
+        assert_eq!(shown["database"], false);
+        assert_eq!(shown["networks"][0]["name"], "net-a");
+        assert_eq!(
+            stations(&shown)[0],
+            "02:00:00:00:00:01 172.16.0.1 10.0.0.11 declared unchecked"
+        );
+    });
+}
+
+#[test]
+fn trace_tells_where_a_frame_goes_and_why() {
+    in_namespace(|| async {
+        let [server, _other] = bare_metal();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        let (switch, controller) = forwarding("--port one=eth9", &wanted).await;
+        is_heard(&server, "eth9").await;
+        says_hello(&server, mac(0xaa));
+        learnt(&controller, &[(mac(0xaa), "net-a")]).await;
+
+        let far = switch.traced("net-a", mac(2), Some("172.16.0.2")).await;
+        for reason in [
+            "sent to 192.0.2.2 through gw",
+            "with key 456 to UDP port 4789",
+            "answers from 192.0.2.2 with key 456 are admitted",
+            "who asks for 172.16.0.2 is answered by the bridge: 02:00:00:00:00:02",
+            "database: a row says 192.0.2.2",
+        ] {
+            assert!(far.contains(reason), "{reason}: {far}");
+        }
+        let near = switch.traced("net-a", mac(0xaa), None).await;
+        assert!(near.starts_with("sent to port eth9\nbecause "), "{near}");
+        let unknown = switch.traced("net-a", mac(0xbb), Some("172.16.0.9")).await;
+        for reason in [
+            "flooded: 02:00:00:00:00:bb is neither declared nor learnt",
+            "to port eth9\n",
+            "to 10.0.0.12 through gl",
+            "to 192.0.2.2 through gw",
+            "who asks for 172.16.0.9 is not answered by the bridge",
+            "database: no row",
+        ] {
+            assert!(unknown.contains(reason), "{reason}: {unknown}");
+        }
+        assert!(
+            !unknown.contains("192.0.2.3"),
+            "it does not flood: {unknown}"
+        );
+        let nowhere = switch.traced("net-z", mac(2), None).await;
+        assert!(
+            nowhere.contains("the database has no such logical switch"),
+            "{nowhere}"
+        );
+    });
+}
+
+/// What is shown of the first network's stations.
+fn stations(shown: &serde_json::Value) -> Vec<String> {
+    let macs = shown["networks"][0]["macs"].as_array().unwrap().iter();
+    let columns = ["mac", "ip", "at", "source", "state"];
+    macs.map(|mac| {
+        let columns = columns.map(|column| mac[column].to_string());
+        columns.join(" ").replace('"', "")
+    })
+    .collect()
+}
