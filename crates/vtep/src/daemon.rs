@@ -6,10 +6,11 @@
 //!       └──publish: ports, faults, stations────┘    └notifications┘
 //! ```
 //!
-//! The loop is level-triggered: what woke it does not matter, every pass looks at the whole database and makes the kernel
-//! match. It is woken by the database, by the kernel, by the clock (for the few settings the kernel does not tell about),
-//! and by itself to try again what was refused. The kernel is touched only after the database was seen whole: an
-//! ovsdb-server that is away changes nothing.
+//! The loop is level-triggered: what woke it does not matter, every pass makes the kernel match the whole database. Where
+//! the database tells that nothing but stations changed, and the last pass left nothing undone, it looks at those stations
+//! alone, which comes to the same. It is woken by the database, by the kernel, by the clock (for the few settings the
+//! kernel does not tell about), and by itself to try again what was refused. The kernel is touched only after the database
+//! was seen whole: an ovsdb-server that is away changes nothing.
 
 mod faults;
 mod interfaces;
@@ -92,7 +93,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
             config: Arc::new(config),
             replica: Arc::clone(connection.replica()),
             stop: Arc::clone(&stop.flag),
-            desired: None,
+            asked: None,
             unwritten: origin == Origin::Created,
         }),
         connection,

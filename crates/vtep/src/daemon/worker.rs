@@ -7,11 +7,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use hardware_vtep::{Database, LearntMacs};
+use model::trail::Mark;
 use ovsdb::SharedReplica;
 
 use super::Wake;
-use crate::kernel::desired::{Desired, NodeConfig, Refusal, desired};
+use crate::kernel::desired::{NodeConfig, Refusal, Wanted};
 use crate::kernel::name::InterfaceName;
+use crate::kernel::scope::Scope;
 use crate::kernel::{Kernel, Report};
 
 /// What works on the kernel, in threads that may block.
@@ -21,10 +23,41 @@ pub(super) struct Worker {
     pub(super) replica: Arc<SharedReplica<Database>>,
     pub(super) stop: Arc<AtomicBool>,
     /// What the database asked for when it was last looked at.
-    pub(super) desired: Option<Desired>,
+    pub(super) asked: Option<Asked>,
     /// The database was created when we started, and no controller has asked for a network yet: it does not know what
     /// the kernel is forwarding for an earlier one, so its silence is no order to stop.
     pub(super) unwritten: bool,
+}
+
+/// What the database asked for, as of a place on its trail.
+pub(super) struct Asked {
+    wanted: Wanted,
+    mark: Mark,
+}
+
+impl Asked {
+    fn of(database: &Database, config: &NodeConfig) -> Self {
+        Self {
+            wanted: Wanted::new(database.state(), config),
+            mark: database.trail().mark(),
+        }
+    }
+
+    /// What it asks for now, and which entries alone may differ from what it asked for before.
+    fn after(self, database: &Database, config: &NodeConfig) -> (Self, Option<Scope>) {
+        let Self { mut wanted, mark } = self;
+        let patched = database.trail().since(mark).and_then(|keys| {
+            let keys = keys.map(|(name, mac)| (name, *mac));
+            wanted.patch(database.state(), config, keys).ok()
+        });
+        match patched {
+            Some(scope) => {
+                let mark = database.trail().mark();
+                (Self { wanted, mark }, Some(scope))
+            }
+            None => (Self::of(database, config), None),
+        }
+    }
 }
 
 /// What a pass came to.
@@ -44,15 +77,24 @@ impl Worker {
             Wake::Kernel if !self.kernel.is_stale()? => return Ok(None),
             _ => {}
         }
-        if wake != Wake::Kernel || self.desired.is_none() {
+        let mut scope = None;
+        if wake != Wake::Kernel || self.asked.is_none() {
+            // What was refused may be had now, and what is held may be wrong: only the database's own news are looked at
+            // for what they are.
+            let before = self.asked.take().filter(|_| wake == Wake::Database);
             let config = &self.config;
-            self.desired = self
-                .replica
-                .read(|database| database.map(|database| desired(database.state(), config)));
+            let asked = self.replica.read(|database| {
+                database.map(|database| match before {
+                    Some(before) => before.after(database, config),
+                    None => (Asked::of(database, config), None),
+                })
+            });
+            (self.asked, scope) = asked.map_or((None, None), |(asked, scope)| (Some(asked), scope));
         }
-        let Some(desired) = &self.desired else {
+        let Some(asked) = &self.asked else {
             return Ok(None);
         };
+        let desired = asked.wanted.desired();
         if self.unwritten && desired.state.is_empty() && !self.kernel.observe()?.is_empty() {
             if wake == Wake::Everything {
                 tracing::warn!(
@@ -68,7 +110,12 @@ impl Worker {
         }
         self.unwritten &= desired.state.is_empty();
         let started = Instant::now();
-        let report = self.kernel.converge(&desired.state, &self.stop)?;
+        let report = match &scope {
+            Some(scope) => self
+                .kernel
+                .converge_within(&desired.state, scope, &self.stop)?,
+            None => self.kernel.converge(&desired.state, &self.stop)?,
+        };
         if !report.plan.is_empty() {
             let took = started.elapsed();
             let (failed, left_out) = (report.failures.len(), report.left_out);

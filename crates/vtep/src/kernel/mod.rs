@@ -66,7 +66,7 @@ pub struct Kernel {
     known: KernelState,
     indexes: Indexes,
     stale: Stale,
-    /// Since something else than entries was last found or made as wanted.
+    /// Not all is known to be as it was last wanted.
     unsettled: bool,
     learnt: Learnt,
     other_writes: u64,
@@ -169,15 +169,19 @@ impl Kernel {
 
     /// What the kernel holds of ours, looking only at what may have changed since the last look.
     pub fn observe(&mut self) -> io::Result<&KernelState> {
+        self.unsettled |= self.catch_up()?;
+        Ok(&self.known)
+    }
+
+    /// Looks at what may have changed since the last look; whether there was any such thing.
+    fn catch_up(&mut self) -> io::Result<bool> {
         self.take_in()?;
         let stale = std::mem::take(&mut self.stale);
-        self.unsettled |= stale.is_anything();
-        if let Err(error) = self.look(stale) {
-            // Half a look is none.
-            self.stale = Stale::everything();
-            return Err(error);
-        }
-        Ok(&self.known)
+        let any = stale.is_anything();
+        // Half a look is none.
+        self.look(stale)
+            .inspect_err(|_| self.stale = Stale::everything())?;
+        Ok(any)
     }
 
     /// Makes the kernel hold what is wanted. `stop` ends it after the batch at hand. An error means that the kernel could
@@ -203,13 +207,15 @@ impl Kernel {
         scope: Option<&Scope>,
         stop: &AtomicBool,
     ) -> io::Result<Report> {
-        self.observe()?;
-        let plan = match scope.filter(|_| !self.unsettled) {
+        // Until all has been done, an error included.
+        let settled = !std::mem::replace(&mut self.unsettled, true);
+        let looked = self.catch_up()?;
+        let plan = match scope.filter(|_| settled && !looked) {
             Some(scope) => plan_within(desired, &self.known, scope),
             None => plan(desired, &self.known),
         };
-        self.unsettled = !plan.is_empty();
         if plan.is_empty() {
+            self.unsettled = false;
             return Ok(Report::default());
         }
         let applier = Applier {

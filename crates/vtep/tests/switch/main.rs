@@ -8,3 +8,5 @@ mod frames;
 mod kernel;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod within;
