@@ -12,6 +12,7 @@ pub mod fuzz;
 pub mod installation;
 pub mod netns;
 pub mod ovsdb_cluster;
+pub mod ovsdb_gate;
 pub mod ovsdb_server;
 pub mod ping;
 pub mod postgres;

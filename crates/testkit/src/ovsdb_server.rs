@@ -80,6 +80,14 @@ impl OvsdbServer {
         })
     }
 
+    /// A server of a copy of this database: the file `db` in another server's directory.
+    pub fn with_copy_of(database: &Path) -> Result<Self> {
+        Self::of(|directory| {
+            fs::copy(database, directory.join("db"))?;
+            Ok(())
+        })
+    }
+
     /// A server of the database that `create` makes: the file `db` in the directory it is given.
     pub(crate) fn of(create: impl FnOnce(&Path) -> Result<()>) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("l2gw-ovsdb-").tempdir()?;

@@ -4,6 +4,7 @@
 mod absence;
 mod emulated;
 mod joined;
+mod killed;
 mod mesh;
 mod restart;
 mod startup;
