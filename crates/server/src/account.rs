@@ -24,6 +24,8 @@ use crate::withheld::Withheld;
 pub struct Account {
     /// The endpoint's target, for people.
     pub endpoint: String,
+    /// What it is called in metrics: the endpoint, or the names of switches that dialled us.
+    pub label: String,
     held: Arc<SharedReplica<Database>>,
     intent: Arc<RwLock<Replica>>,
     told: RwLock<Told>,
@@ -96,11 +98,13 @@ pub enum Consent {
 impl Account {
     pub(crate) fn new(
         endpoint: String,
+        label: String,
         held: Arc<SharedReplica<Database>>,
         intent: Arc<RwLock<Replica>>,
     ) -> Self {
         Self {
             endpoint,
+            label,
             held,
             intent,
             told: RwLock::default(),

@@ -36,11 +36,11 @@ use crate::lock::read;
 use crate::status::{Board, Residue, Sighting};
 use crate::withheld::Withheld;
 
-use self::callers::Callers;
 use self::connections::{Certificates, Connections};
 use self::fence::Fence;
 use self::guard::{Ground, Guard};
 use self::outlook::Outlook;
+use self::seats::Seats;
 
 mod callers;
 pub mod connections;
@@ -48,11 +48,15 @@ pub(crate) mod feed;
 mod fence;
 mod guard;
 mod outlook;
+mod seats;
 
 /// Without any wake-up a controller looks again after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The first pause after a refusal; it doubles up to [`LONGEST_SLEEP`].
 const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// When to look again whether somebody else still drives the switches.
+const SEAT_RETRY: Duration = Duration::from_secs(1);
 
 /// All controllers of a server. Dropping it stops them.
 #[derive(Debug)]
@@ -70,19 +74,28 @@ struct Workshop {
     store: Store,
     replica: Arc<RwLock<feed::Replica>>,
     board: Arc<Board>,
+    seats: Arc<Seats>,
     intent: watch::Receiver<Option<u64>>,
+}
+
+/// Where a controller works.
+struct Place {
+    /// For people.
+    name: String,
+    /// For metrics: the same whenever the switch connects.
+    label: String,
+    /// Whether we dial. Who dials us takes its seats before it gets a controller.
+    dialled: bool,
 }
 
 impl Workshop {
     /// Runs a controller over this connection; it ends only if the connection is over.
     fn controller(
         &self,
-        name: String,
+        place: Place,
         connection: Connection<Database>,
     ) -> impl Future<Output = ()> + use<> {
-        let store = self.store.clone();
-        let controller = Controller::new(name, connection, store, &self.replica, &self.board);
-        controller.run(self.intent.clone())
+        Controller::new(place, connection, self).run(self.intent.clone())
     }
 }
 
@@ -97,17 +110,21 @@ pub fn start(store: &Store, connections: Connections) -> Controllers {
         store: store.clone(),
         replica,
         board: Arc::clone(&board),
+        seats: Arc::default(),
         intent,
     };
     for (endpoint, options) in connections.dialled {
         let name = endpoint.to_string();
+        let place = Place {
+            label: name.clone(),
+            name,
+            dialled: true,
+        };
         let connection = Connection::start(endpoint, hardware_vtep::NAME, options);
-        tasks.spawn(workshop.controller(name, connection));
+        tasks.spawn(workshop.controller(place, connection));
     }
-    let callers = Arc::new(Callers::default());
     for listener in connections.listeners {
-        let callers = Arc::clone(&callers);
-        tasks.spawn(callers::attend(listener, callers, workshop.clone()));
+        tasks.spawn(callers::attend(listener, workshop.clone()));
     }
     Controllers {
         board,
@@ -134,6 +151,8 @@ struct Controller {
     account: Arc<Account>,
     guard: Guard,
     fence: Fence,
+    /// Where it must sit to drive a switch; nothing for who sits there already.
+    seats: Option<Arc<Seats>>,
     /// The physical switches last seen behind the target.
     devices: BTreeSet<Arc<str>>,
     /// How long to wait before refused steps are tried again.
@@ -169,23 +188,24 @@ impl Difference {
 
 impl Controller {
     /// A controller for the database at the other end of a connection.
-    fn new(
-        name: String,
-        connection: Connection<Database>,
-        store: Store,
-        replica: &Arc<RwLock<feed::Replica>>,
-        board: &Arc<Board>,
-    ) -> Self {
+    fn new(place: Place, connection: Connection<Database>, workshop: &Workshop) -> Self {
+        let Place {
+            name,
+            label,
+            dialled,
+        } = place;
         let held = Arc::clone(connection.replica());
-        let account = Arc::new(Account::new(name.clone(), held, Arc::clone(replica)));
-        board.open(&account);
+        let intent = Arc::clone(&workshop.replica);
+        let account = Arc::new(Account::new(name.clone(), label, held, intent));
+        workshop.board.open(&account);
         Self {
             name,
             connection,
-            store,
-            replica: Arc::clone(replica),
-            board: Arc::clone(board),
+            store: workshop.store.clone(),
+            replica: Arc::clone(&workshop.replica),
+            board: Arc::clone(&workshop.board),
             account,
+            seats: dialled.then(|| Arc::clone(&workshop.seats)),
             guard: Guard::default(),
             fence: Fence::default(),
             devices: BTreeSet::new(),
@@ -212,13 +232,17 @@ impl Controller {
                 Link::Up { session, schema } => {
                     if was_up != Some(true) {
                         tracing::info!(target = self.name, "connected to the switch database");
-                        self.account.tell(|told| {
-                            told.connected_since = Some(Timestamp::now());
-                            told.away = None;
-                            told.schema_version.clone_from(&schema.version);
-                        });
                     }
-                    self.turn(&session).await
+                    match self.sit() {
+                        Ok(()) => {
+                            self.connected(&schema.version);
+                            self.turn(&session).await
+                        }
+                        Err(elsewhere) => {
+                            self.stand(&elsewhere);
+                            SEAT_RETRY
+                        }
+                    }
                 }
                 Link::Connecting => LONGEST_SLEEP,
                 Link::Down { reason } => {
@@ -243,7 +267,49 @@ impl Controller {
         }
     }
 
+    fn connected(&self, schema_version: &str) {
+        self.account.tell(|told| {
+            if told.connected_since.is_none() {
+                told.connected_since = Some(Timestamp::now());
+                told.away = None;
+                told.schema_version = schema_version.to_owned();
+            }
+        });
+    }
+
+    /// Makes sure that nobody else drives the switches behind the target; otherwise who does.
+    fn sit(&self) -> Result<(), String> {
+        let Some(seats) = &self.seats else {
+            return Ok(());
+        };
+        let names = self.connection.replica().read(|database| {
+            let names = database.map(|held| held.switch_names().collect());
+            names.unwrap_or_default()
+        });
+        seats.sit(&self.name, &names)
+    }
+
+    /// Leaves the switches to who drives them, and tells nothing of them.
+    fn stand(&mut self, elsewhere: &str) {
+        if !self.devices.is_empty() || self.account.told().away.as_deref() != Some(elsewhere) {
+            tracing::info!(
+                target = self.name,
+                elsewhere,
+                "the switches are left to another connection"
+            );
+        }
+        self.devices.clear();
+        self.account.tell(|told| {
+            told.devices.clear();
+            told.connected_since = None;
+            told.away = Some(elsewhere.to_owned());
+        });
+    }
+
     fn away(&self, reason: &str) {
+        if let Some(seats) = &self.seats {
+            seats.leave(&self.name);
+        }
         let reason = reason.to_owned();
         self.account.tell(|told| {
             told.sessions_lost += u64::from(told.connected_since.is_some());

@@ -175,7 +175,7 @@ fn register_switches(registry: &mut Registry, accounts: &[Arc<Account>]) {
     for account in accounts {
         let told = account.told();
         let target = SwitchLabels {
-            target: account.endpoint.clone(),
+            target: account.label.clone(),
         };
         let up = i64::from(told.connected_since.is_some());
         connected.get_or_create(&target).set(up);

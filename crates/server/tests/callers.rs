@@ -27,16 +27,25 @@ struct Waiting {
 
 impl Waiting {
     async fn start(method: &str, credentials: Option<&Credentials>) -> Self {
+        Self::and_dialling(method, credentials, Vec::new()).await
+    }
+
+    /// A server that waits for switches, and dials some too.
+    async fn and_dialling(
+        method: &str,
+        credentials: Option<&Credentials>,
+        devices: Vec<Endpoint>,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("l2gw.sqlite");
         let store = Store::open(path.to_str().unwrap()).await.unwrap();
         let port = free_port().unwrap();
         let options = SwitchOptions {
+            devices,
             ovsdb_listen: vec![format!("p{method}:{port}:127.0.0.1").parse().unwrap()],
             ovsdb_private_key: credentials.map(|files| files.private_key.clone()),
             ovsdb_certificate: credentials.map(|files| files.certificate.clone()),
             ovsdb_ca_cert: credentials.map(|files| files.ca_certificate.clone()),
-            ..SwitchOptions::default()
         };
         let connections = Connections::open(options).await.unwrap();
         Self {
@@ -44,6 +53,31 @@ impl Waiting {
             store,
             manager: format!("{method}:127.0.0.1:{port}").parse().unwrap(),
             _directory: directory,
+        }
+    }
+
+    /// Over which connections a switch is driven, by the endpoint's name.
+    fn drivers_of(&self, switch: &str) -> Vec<String> {
+        let accounts = self.controllers.board.accounts();
+        let mut drivers: Vec<_> = accounts
+            .iter()
+            .filter(|account| account.told().devices.contains(switch))
+            .map(|account| account.endpoint.clone())
+            .collect();
+        drivers.sort();
+        drivers
+    }
+
+    async fn until_driven(&self, switch: &str, right: impl Fn(&[String]) -> bool) {
+        let begun = Instant::now();
+        loop {
+            let drivers = self.drivers_of(switch);
+            assert!(drivers.len() <= 1, "{drivers:?}");
+            if right(&drivers) {
+                return;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{drivers:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -101,6 +135,16 @@ impl Switch {
         hardware_vtep::publish(&session, self.eyes.replica(), &publication)
             .await
             .unwrap();
+    }
+
+    fn vtep_ctl(&self, words: &[&str]) {
+        let database = format!("--db={}", self.server.unix_target());
+        let status = std::process::Command::new("vtep-ctl")
+            .arg(database)
+            .args(words)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{words:?}");
     }
 
     async fn transact(&self, operations: impl IntoIterator<Item = Operation>) -> Outcome {
@@ -203,5 +247,57 @@ async fn a_switch_is_not_taken_over_by_one_with_another_certificate() {
     tor1.server.kill().unwrap();
     again.until_it_stays_connected().await;
     assert!(waiting.knows("tor1").await);
+    waiting.controllers.stop().await;
+}
+
+#[tokio::test]
+async fn a_switch_that_can_be_reached_both_ways_is_driven_over_one_of_them() {
+    let directory = TempDir::new().unwrap();
+    let link = directory.path().join("db.sock");
+    let endpoint: Endpoint = format!("unix:{}", link.display()).parse().unwrap();
+    let dialled = endpoint.to_string();
+    let waiting = Waiting::and_dialling("tcp", None, vec![endpoint]).await;
+    // The way that we dial is not open yet.
+    let mut switch = Switch::start(Some("tor1"), &waiting.manager, None).await;
+    let called = |drivers: &[String]| {
+        drivers
+            .iter()
+            .any(|d| d.starts_with("tor1 at tcp:127.0.0.1:"))
+    };
+    waiting.until_driven("tor1", called).await;
+    let labels = || -> Vec<_> {
+        let accounts = waiting.controllers.board.accounts();
+        accounts
+            .iter()
+            .map(|account| account.label.clone())
+            .collect()
+    };
+    assert!(labels().contains(&"tor1".to_owned()), "{:?}", labels());
+
+    std::os::unix::fs::symlink(switch.server.socket(), &link).unwrap();
+    let begun = Instant::now();
+    let says_so = || {
+        let accounts = waiting.controllers.board.accounts();
+        let away = accounts.iter().find(|a| a.endpoint == dialled);
+        let away = away.and_then(|account| account.told().away);
+        away.is_some_and(|away| {
+            away.starts_with("tor1 is driven over its connection tcp:127.0.0.1:")
+        })
+    };
+    while !says_so() {
+        assert!(begun.elapsed() < PATIENCE);
+        assert_eq!(waiting.drivers_of("tor1").len(), 1);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It calls no more: the other way is taken, and kept when it calls again.
+    let manager = waiting.manager.to_string();
+    switch.vtep_ctl(&["del-manager"]);
+    waiting
+        .until_driven("tor1", |drivers| drivers == [dialled.as_str()])
+        .await;
+    switch.vtep_ctl(&["set-manager", &manager]);
+    assert!(!switch.stays_connected().await, "it is turned away");
+    assert_eq!(waiting.drivers_of("tor1"), [dialled]);
+    switch.server.kill().unwrap();
     waiting.controllers.stop().await;
 }

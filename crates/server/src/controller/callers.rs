@@ -5,58 +5,36 @@
 //! names; over TLS it is also the subject of its certificate.
 //!
 //! **The newest connection of a switch wins**: the older one is closed, and its controller is done before the new one
-//! begins. A caller that names a switch which somebody with another certificate has at this moment is turned away: any
+//! begins; see [`super::seats`]. A caller that names a switch which somebody with another certificate has at this moment is turned away: any
 //! switch's certificate is good for a handshake, but it must not take another switch over.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hardware_vtep::Database;
-use ovsdb::{Caller, Connection, ConnectionOptions, Link, Listener, Session};
+use ovsdb::{Caller, Connection, ConnectionOptions, Link, Listener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::Workshop;
-
-/// Who is connected, by physical switch name.
-#[derive(Default)]
-pub(super) struct Callers {
-    seats: Mutex<HashMap<Arc<str>, Seat>>,
-}
-
-/// A connection, under each of its switches' names.
-#[derive(Clone)]
-struct Seat {
-    session: Session,
-    address: Arc<str>,
-    /// The subject of the certificate; `None` without TLS.
-    subject: Option<Arc<str>>,
-    /// Closed when the connection's controller is done.
-    done: watch::Receiver<()>,
-}
-
-impl Seat {
-    fn is(&self, other: &Self) -> bool {
-        self.done.same_channel(&other.done)
-    }
-}
+use super::seats::{self, Occupied};
+use super::{Place, Workshop};
 
 /// Attends to everybody who calls, until it is dropped.
-pub(super) async fn attend(mut listener: Listener, callers: Arc<Callers>, workshop: Workshop) {
+pub(super) async fn attend(mut listener: Listener, workshop: Workshop) {
     let mut attended = JoinSet::new();
     loop {
         tokio::select! {
             caller = listener.accept() => {
-                attended.spawn(serve(caller, Arc::clone(&callers), workshop.clone()));
+                attended.spawn(serve(caller, workshop.clone()));
             }
             Some(_) = attended.join_next() => {}
         }
     }
 }
 
-async fn serve(caller: Caller, callers: Arc<Callers>, workshop: Workshop) {
+async fn serve(caller: Caller, workshop: Workshop) {
     let (working, done) = watch::channel(());
-    let seat = Seat {
+    let seat = seats::Caller {
         session: caller.session.clone(),
         address: caller.address.as_str().into(),
         subject: caller
@@ -86,17 +64,22 @@ async fn serve(caller: Caller, callers: Arc<Callers>, workshop: Workshop) {
             return;
         }
     }
-    let occupied = Occupied { callers, seat };
+    let occupied = Occupied::none(Arc::clone(&workshop.seats), seat);
     if !occupied.take(&names).await {
         return;
     }
-    let address = &occupied.seat.address;
+    let address = &occupied.caller.address;
     let described = names
         .iter()
         .map(|name| &**name)
         .collect::<Vec<_>>()
         .join(", ");
-    let controller = workshop.controller(format!("{described} at {address}"), connection);
+    let place = Place {
+        name: format!("{described} at {address}"),
+        label: described,
+        dialled: false,
+    };
+    let controller = workshop.controller(place, connection);
     let followed = async {
         // Its fabric may gain switches, or a switch change its name.
         loop {
@@ -127,73 +110,4 @@ fn switches(connection: &Connection<Database>) -> BTreeSet<Arc<str>> {
         .replica()
         .read(|held| held.map(|held| held.switch_names().collect()))
         .unwrap_or_default()
-}
-
-/// The seats that one connection has; given up when dropped.
-struct Occupied {
-    callers: Arc<Callers>,
-    seat: Seat,
-}
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        self.seats().retain(|_, seat| !seat.is(&self.seat));
-    }
-}
-
-impl Occupied {
-    fn seats(&self) -> MutexGuard<'_, HashMap<Arc<str>, Seat>> {
-        // Nothing panics while it holds the lock.
-        self.callers
-            .seats
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes exactly the seats of these names, and waits for who had to leave them. False if somebody else with another
-    /// certificate has one of them: then the session is closed.
-    async fn take(&self, names: &BTreeSet<Arc<str>>) -> bool {
-        let mut leaving = Vec::new();
-        {
-            let mut seats = self.seats();
-            seats.retain(|name, seat| !seat.is(&self.seat) || names.contains(name));
-            for name in names {
-                let Some(held) = seats.get(name) else {
-                    continue;
-                };
-                if held.subject != self.seat.subject && held.done.has_changed().is_ok() {
-                    tracing::warn!(
-                        switch = &**name,
-                        address = &*self.seat.address,
-                        subject = self.seat.subject.as_deref(),
-                        held_by = &*held.address,
-                        held_with = held.subject.as_deref(),
-                        "turned away a caller: the switch it names is connected with another certificate"
-                    );
-                    let reason = format!("{name} is connected with another certificate");
-                    self.seat.session.close(&reason);
-                    return false;
-                }
-            }
-            for name in names {
-                let before = seats.insert(Arc::clone(name), self.seat.clone());
-                if let Some(before) = before.filter(|before| !before.is(&self.seat)) {
-                    leaving.push((Arc::clone(name), before));
-                }
-            }
-        }
-        for (name, mut older) in leaving {
-            tracing::info!(
-                switch = &*name,
-                older = &*older.address,
-                newer = &*self.seat.address,
-                "the switch dialled again: its older connection is closed"
-            );
-            let reason = format!("{name} dialled again from {}", self.seat.address);
-            older.session.close(&reason);
-            // Nothing is ever sent: this waits for the end.
-            while older.done.changed().await.is_ok() {}
-        }
-        true
-    }
 }
