@@ -1,5 +1,5 @@
 //! Between a client and its ovsdb-server: a connection that stops at the N-th transaction, so that the client can be
-//! killed just there.
+//! killed just there; or on which the server seems to say something else.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -28,6 +28,8 @@ struct Carried {
     limit: usize,
     /// Held while something is passed on.
     open: Mutex<bool>,
+    /// The clients that there were.
+    clients: Mutex<Vec<UnixStream>>,
 }
 
 impl Gate {
@@ -44,6 +46,7 @@ impl Gate {
             transactions: AtomicUsize::new(0),
             limit,
             open: Mutex::new(true),
+            clients: Mutex::default(),
         });
         let (shutting, shut) = channel();
         let (server, passing) = (server.to_owned(), Arc::clone(&carried));
@@ -69,6 +72,13 @@ impl Gate {
         format!("unix:{}", self.socket.display())
     }
 
+    /// Says this to all clients that are connected, wherever in what the server says.
+    pub fn say(&self, words: &[u8]) {
+        let mut clients = (self.carried.clients.lock()).unwrap_or_else(PoisonError::into_inner);
+        // One that hung up does not listen any more.
+        clients.retain_mut(|client| client.write_all(words).is_ok());
+    }
+
     /// How many transactions were passed on.
     #[must_use]
     pub fn transactions(&self) -> usize {
@@ -90,6 +100,10 @@ fn carry(client: &UnixStream, server: &Path, carried: &Carried, shut: &Sender<()
     let Ok(server) = UnixStream::connect(server) else {
         return;
     };
+    if let Ok(own) = client.try_clone() {
+        let mut clients = (carried.clients.lock()).unwrap_or_else(PoisonError::into_inner);
+        clients.push(own);
+    }
     thread::scope(|scope| {
         scope.spawn(|| {
             // Either end is gone: so is the connection.

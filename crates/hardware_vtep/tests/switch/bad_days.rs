@@ -132,11 +132,12 @@ async fn a_connection_cut_after_each_single_message_of_a_run_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn delayed_split_and_repeated_answers_change_nothing() {
+async fn delayed_split_repeated_and_reordered_answers_change_nothing() {
     for fault in [
         Fault::Delay(Duration::from_millis(5)),
         Fault::EveryByteAlone,
         Fault::RepliesTwice,
+        Fault::RepliesOvertaken,
     ] {
         let (switch, wanted) = (inhabited().await, wish());
         let before = theirs(&switch).await;

@@ -22,7 +22,13 @@ pub(crate) enum Fault {
     EveryByteAlone,
     /// Every reply comes twice.
     RepliesTwice,
+    /// Each reply is overtaken by the next one that comes within a moment, but not by updates: those tell what happened in
+    /// its order.
+    RepliesOvertaken,
 }
+
+/// How long a reply waits to be overtaken.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// A connection through which one session reaches a server.
 pub(crate) struct Proxy {
@@ -89,10 +95,32 @@ impl Course {
     ) {
         let mut framer = Framer::default();
         let mut chunk = vec![0; 64 << 10];
-        while let Ok(length @ 1..) = from.read(&mut chunk).await {
+        let mut late = None;
+        loop {
+            let length = match tokio::time::timeout(MOMENT, from.read(&mut chunk)).await {
+                Ok(Ok(length @ 1..)) => length,
+                Ok(_) => return,
+                Err(_) => {
+                    let late: Option<Vec<u8>> = late.take();
+                    if to.write_all(&late.unwrap_or_default()).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
             let mut rest = &chunk[..length];
             while let Some(message) = framer.next_message(&mut rest).unwrap() {
-                if self.pass(&mut to, &message, replies).await.is_err() {
+                let passed = match self.fault {
+                    Fault::RepliesOvertaken if replies && is_reply(&message) => match late.take() {
+                        None => {
+                            late = Some(message.to_vec());
+                            Ok(())
+                        }
+                        Some(late) => to.write_all(&[&message, &late[..]].concat()).await,
+                    },
+                    _ => self.pass(&mut to, &message, replies).await,
+                };
+                if passed.is_err() {
                     return;
                 }
                 let carried = self.messages.fetch_add(1, Ordering::SeqCst) + 1;
@@ -112,7 +140,7 @@ impl Course {
         replies: bool,
     ) -> std::io::Result<()> {
         match self.fault {
-            Fault::CutAfter(_) => to.write_all(message).await,
+            Fault::CutAfter(_) | Fault::RepliesOvertaken => to.write_all(message).await,
             Fault::Delay(delay) => {
                 tokio::time::sleep(delay).await;
                 to.write_all(message).await
@@ -126,12 +154,16 @@ impl Course {
             }
             Fault::RepliesTwice => {
                 to.write_all(message).await?;
-                let parsed: serde_json::Value = serde_json::from_slice(message).unwrap();
-                if replies && parsed.get("method").is_none() {
+                if replies && is_reply(message) {
                     to.write_all(message).await?;
                 }
                 Ok(())
             }
         }
     }
+}
+
+fn is_reply(message: &[u8]) -> bool {
+    let parsed: serde_json::Value = serde_json::from_slice(message).unwrap();
+    parsed.get("method").is_none()
 }
