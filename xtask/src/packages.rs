@@ -32,13 +32,14 @@ pub(crate) enum For {
 }
 
 /// What only tests need, and the Debian package that brings it.
-const TEST_PARTS: [(Part, &str); 7] = [
+const TEST_PARTS: [(Part, &str); 8] = [
     (Part::Program("vtep-ctl"), "openvswitch-vtep"),
     (Part::Program("ovs-vswitchd"), "openvswitch-switch"),
     (
         Part::File("/usr/lib/python3/dist-packages/ovs/__init__.py"),
         "python3-openvswitch",
     ),
+    (Part::Program("faketime"), "faketime"),
     (Part::Program("openssl"), "openssl"),
     (Part::Program("setpriv"), "util-linux"),
     (Part::PythonModule("ensurepip"), "python3-venv"),

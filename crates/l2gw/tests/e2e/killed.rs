@@ -1,89 +1,21 @@
 //! The server killed (SIGKILL) after each single transaction of a run, and started again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tempfile::TempDir;
-use testkit::daemon::Daemon;
 use testkit::ovsdb_gate::Gate;
 use testkit::ovsdb_server::OvsdbServer;
-use testkit::run::{CONVERGES_WITHIN, eventually, run};
+use testkit::run::{CONVERGES_WITHIN, run};
 
-use crate::l2gw;
+use crate::driven::{Place, vtep_ctl};
 
 /// Enough for several transactions.
 const MACS: usize = 500;
 /// A logical switch of somebody else.
 const THEIRS: &str = "theirs";
-
-/// A directory with a server's database, and the server if it runs.
-struct Place {
-    directory: TempDir,
-    server: Option<Daemon>,
-}
-
-impl Place {
-    fn new() -> Result<Self> {
-        Ok(Self {
-            directory: tempfile::Builder::new().prefix("l2gw-killed-").tempdir()?,
-            server: None,
-        })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// `l2gw ARGUMENTS…` of a client of this server.
-    fn l2gw(&self, arguments: &[&str]) -> Result<String> {
-        let endpoint = format!("unix:{}", self.path("api.sock").display());
-        run(Command::new(l2gw())
-            .args(["--os-endpoint", &endpoint])
-            .args(arguments))
-    }
-
-    /// Starts a server with the database, which drives this switch, and waits until it answers.
-    fn start(&mut self, device: Option<&str>) -> Result<()> {
-        let mut command = Command::new(l2gw());
-        let listen = format!("unix:{}", self.path("api.sock").display());
-        command
-            .args(["server", "--listen", &listen, "--database"])
-            .arg(self.path("l2gw.sqlite"));
-        match device {
-            Some(device) => command.args(["--device", device]),
-            None => command.arg("--allow-unknown-devices"),
-        };
-        let mut server = Daemon::start(command, &self.path("server.log"))?;
-        server.wait_until("it answers", CONVERGES_WITHIN, || {
-            self.l2gw(&["l2-gateway-list"])
-        })?;
-        self.server = Some(server);
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<()> {
-        let server = self.server.take().context("it does not run")?;
-        ensure!(server.terminate()?.success(), "it ends well");
-        Ok(())
-    }
-
-    /// The database file, while no server runs.
-    fn copy_to(&self, other: &Self) -> Result<()> {
-        std::fs::copy(self.path("l2gw.sqlite"), other.path("l2gw.sqlite"))?;
-        Ok(())
-    }
-
-    /// Waits until the server says that the switch holds all it should and nothing else.
-    fn wait_until_right(&self) -> Result<()> {
-        eventually("the switch is as it should be", CONVERGES_WITHIN, || {
-            self.l2gw(&["audit", "tor"])
-        })?;
-        Ok(())
-    }
-}
 
 /// A network with many MACs behind a remote gateway, declared to a server that knows no switch.
 fn declare(place: &mut Place) -> Result<()> {
@@ -94,45 +26,10 @@ fn declare(place: &mut Place) -> Result<()> {
     let file = place.path("macs.csv");
     std::fs::write(&file, macs.join("\n") + "\n")?;
     let file = file.display().to_string();
-    let port = ["02:00:00:01:00:00", "--tunneling-ip", "192.0.2.1"];
-    let device = "name=tor,interface_names=p1";
-    for line in [
-        &["network", "create", "net", "--segmentation-id", "123"][..],
-        &[&["port", "create", "net"], &port[..]].concat(),
-        &["l2-gateway-create", "gw", "--device", device],
-        &[
-            "l2-gateway-connection-create",
-            "gw",
-            "net",
-            "--default-segmentation-id",
-            "7",
-        ],
-        &["l2-remote-gateway-create", "far", "203.0.113.1"],
-        &[
-            "l2-remote-gateway-connection-create",
-            "gw",
-            "net",
-            "far",
-            "--seg-id",
-            "456",
-        ],
-    ] {
-        place.l2gw(line)?;
-    }
-    let connection = connection(place)?;
+    place.stretch()?;
+    let connection = place.connection()?;
     place.l2gw(&["l2-remote-mac-create", "--file", &file, &connection])?;
     place.stop()
-}
-
-fn connection(place: &Place) -> Result<String> {
-    let listed = place.l2gw(&[
-        "l2-remote-gateway-connection-list",
-        "-f",
-        "value",
-        "-c",
-        "id",
-    ])?;
-    Ok(listed.trim().to_owned())
 }
 
 /// A switch with something of somebody else's on it.
@@ -142,12 +39,6 @@ fn inhabited() -> Result<OvsdbServer> {
                 add-ucast-remote theirs 02:ff:00:00:00:01 198.51.100.7 -- bind-ls tor p2 9 theirs";
     vtep_ctl(&switch, line)?;
     Ok(switch)
-}
-
-fn vtep_ctl(switch: &OvsdbServer, line: &str) -> Result<String> {
-    run(Command::new("vtep-ctl")
-        .arg(format!("--db={}", switch.unix_target()))
-        .args(line.split_whitespace()))
 }
 
 /// What vtep-ctl(8) says of all logical switches.
@@ -204,7 +95,7 @@ fn cut_everywhere(prepared: &Place, switch: impl Fn() -> Result<OvsdbServer>) ->
         let gate = Gate::start(&switch.socket(), limit)?;
         place.start(Some(&gate.target()))?;
         let cut = is_cut(&place, &gate)?;
-        place.server.take().context("it runs")?.kill()?;
+        place.kill()?;
 
         let context = || format!("killed after transaction {limit}");
         place.start(Some(&switch.unix_target()))?;
@@ -263,10 +154,10 @@ fn killed_after_any_transaction_a_server_goes_on_where_it_was_when_it_removes() 
     prepared.start(Some(&switch.unix_target()))?;
     prepared.wait_until_right()?;
     prepared.stop()?;
-    let database: PathBuf = Path::new(switch.directory()).join("db");
+    let database = Path::new(switch.directory()).join("db");
     // Deleted while the switch is out of sight.
     prepared.start(None)?;
-    let connection = connection(&prepared)?;
+    let connection = prepared.connection()?;
     prepared.l2gw(&["l2-remote-gateway-connection-delete", &connection])?;
     prepared.l2gw(&["network", "create", "net2", "--segmentation-id", "124"])?;
     prepared.l2gw(&[

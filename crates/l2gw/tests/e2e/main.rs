@@ -2,6 +2,8 @@
 //! ovsdb-server, the kernel's VXLAN, and frames that are counted. Needs root; `cargo xtask test` runs it.
 
 mod absence;
+mod clock;
+mod driven;
 mod emulated;
 mod joined;
 mod killed;
