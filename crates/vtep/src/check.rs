@@ -19,7 +19,8 @@ use nix::sched::{CloneFlags, unshare};
 use crate::error::Error;
 use crate::kernel::desired::{NodeConfig, desired};
 use crate::kernel::name::InterfaceName;
-use crate::kernel::{Kernel, interface_mtu, sysctl};
+use crate::kernel::vlan::VlanForm;
+use crate::kernel::{self, Kernel, interface_mtu, sysctl};
 use crate::options::{BORDER, CheckOptions};
 use crate::ovsdb_server::{missing_programs, missing_schema};
 
@@ -28,6 +29,9 @@ const OVERHEAD: u32 = 50;
 
 /// `capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
+/// The interface that stands for a physical port in the trial.
+const PORT: &str = "port";
+
 /// To make a network namespace; the switch itself does without.
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -38,6 +42,10 @@ const CAP_SYS_ADMIN: u32 = 21;
 pub(crate) fn check(options: &CheckOptions) -> Result<(), Error> {
     let unmet = unmet(options)?;
     let mut out = io::stdout().lock();
+    if !options.ports.is_empty() {
+        let form = options.vlan_form.choose().map_err(Error::Kernel)?;
+        writeln!(out, "VLANs of ports: {}", form.explained()).map_err(Error::Output)?;
+    }
     for line in &unmet {
         writeln!(out, "{line}").map_err(Error::Output)?;
     }
@@ -49,16 +57,20 @@ pub(crate) fn check(options: &CheckOptions) -> Result<(), Error> {
 }
 
 fn unmet(options: &CheckOptions) -> Result<Vec<String>, Error> {
-    let mut unmet: Vec<String> = missing_programs()
+    let vlans = match options.ports.as_slice() {
+        [] => None,
+        _ => Some(options.vlan_form.choose().map_err(Error::Kernel)?),
+    };
+    let mut unmet: Vec<String> = missing_programs(vlans)
         .chain(missing_schema())
         .map(|missing| missing.to_string())
         .collect();
-    let has_nft = !missing_programs().any(|missing| missing.program == "nft");
+    let has_nft = !missing_programs(None).any(|missing| missing.program == "nft");
     unmet.extend(privileges());
     if !has_nft {
         unmet.push("kernel: not tried, because that needs nft".to_owned());
     } else if has_capability(CAP_NET_ADMIN) && has_capability(CAP_SYS_ADMIN) {
-        unmet.extend(trial()?);
+        unmet.extend(trial(vlans)?);
     } else {
         unmet.push("kernel: not tried, because that needs root".to_owned());
     }
@@ -94,10 +106,10 @@ fn has_capability(bit: u32) -> bool {
 }
 
 /// What the kernel refuses of a small network.
-fn trial() -> Result<Vec<String>, Error> {
-    let attempt = thread::spawn(|| {
+fn trial(vlans: Option<VlanForm>) -> Result<Vec<String>, Error> {
+    let attempt = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        realise_a_network()
+        realise_a_network(vlans)
     });
     match attempt.join() {
         Ok(Ok(refused)) => Ok(refused),
@@ -109,16 +121,23 @@ fn trial() -> Result<Vec<String>, Error> {
     }
 }
 
-fn realise_a_network() -> io::Result<Vec<String>> {
+fn realise_a_network(vlans: Option<VlanForm>) -> io::Result<Vec<String>> {
+    let port: InterfaceName = PORT.parse().map_err(io::Error::other)?;
     let config = NodeConfig {
         switch: "check".into(),
         tunnel_ip: Ipv4Addr::new(192, 0, 2, 1),
         wan_ip: Ipv4Addr::new(192, 0, 2, 2),
-        ports: [(BORDER.into(), None)].into(),
+        ports: [(BORDER.into(), None), (PORT.into(), Some(port))].into(),
         mtu: 1500,
         ipv6: sysctl::has_ipv6(),
+        vlan_form: vlans.unwrap_or(VlanForm::Subinterfaces),
     };
-    let wanted = desired(&small_network(&config), &config).state;
+    let mut switch = small_network(&config);
+    if vlans.is_some() {
+        kernel::vlan::make_port(port)?;
+        switch.bindings.extend(bindings(PORT, &config));
+    }
+    let wanted = desired(&switch, &config).state;
     let mut kernel = Kernel::open(config)?;
     let never = AtomicBool::new(false);
     let report = kernel.converge(&wanted, &never)?;
@@ -169,16 +188,27 @@ fn small_network(config: &NodeConfig) -> SwitchState {
         ]
         .into(),
     };
-    let port = PhysicalPort {
-        switch: config.switch.clone(),
-        name: BORDER.into(),
-    };
-    let vlan = VlanId::UNTAGGED;
     SwitchState {
-        logical_switches: [(name.clone(), logical_switch)].into(),
-        bindings: [(PortVlan { port, vlan }, name)].into(),
+        logical_switches: [(name, logical_switch)].into(),
+        bindings: bindings(BORDER, config).take(1).collect(),
         ..SwitchState::default()
     }
+}
+
+/// Frames without a tag and those of a VLAN of a port, in the small network.
+fn bindings(
+    port: &str,
+    config: &NodeConfig,
+) -> impl Iterator<Item = (PortVlan, LogicalSwitchName)> {
+    let port = PhysicalPort {
+        switch: config.switch.clone(),
+        name: port.into(),
+    };
+    let vlans = [Some(VlanId::UNTAGGED), VlanId::new(1)].into_iter();
+    vlans.flatten().map(move |vlan| {
+        let port = port.clone();
+        (PortVlan { port, vlan }, LogicalSwitchName::new("check"))
+    })
 }
 
 /// Addresses this host lacks, and interfaces of addresses it has that can't carry a tenant's longest packet.
@@ -220,6 +250,7 @@ fn addresses(options: &CheckOptions) -> Result<BTreeSet<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::VlanFormOption;
     use std::process::Command;
 
     fn ip(arguments: &str) {
@@ -235,6 +266,7 @@ mod tests {
             wan_ip: None,
             ports: Vec::new(),
             mtu: 1450,
+            vlan_form: VlanFormOption::Auto,
         }
     }
 
@@ -261,6 +293,7 @@ mod tests {
             wan_ip: Some(Ipv4Addr::new(198, 51, 100, 1)),
             ports: vec!["up=eth9".parse().unwrap()],
             mtu: 1500,
+            ..options()
         };
         assert_eq!(
             unmet(&unready).unwrap(),
@@ -278,7 +311,7 @@ mod tests {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         // Somebody else has the key and port that the small network needs.
         ip("link add other type vxlan id 1 dstport 4789 local 192.0.2.1");
-        let refused = realise_a_network().unwrap();
+        let refused = realise_a_network(None).unwrap();
         assert!(
             refused
                 .iter()
@@ -286,6 +319,6 @@ mod tests {
             "{refused:?}"
         );
         // The trial has a namespace of its own, where nobody has.
-        assert_eq!(trial().unwrap(), Vec::<String>::new());
+        assert_eq!(trial(None).unwrap(), Vec::<String>::new());
     }
 }

@@ -63,9 +63,11 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
-    let config = options.node_config(sysctl::has_ipv6())?;
+    let vlan_form = options.vlan_form.choose().map_err(Error::Kernel)?;
+    let config = options.node_config(sysctl::has_ipv6(), vlan_form)?;
     let _lock = Lock::take(&options.state_dir)?;
-    if let Some(missing) = missing_programs().next() {
+    let vlans = (!options.ports.is_empty()).then_some(vlan_form);
+    if let Some(missing) = missing_programs(vlans).next() {
         return Err(missing.into());
     }
     let mut kernel = Kernel::open(config.clone()).map_err(Error::Kernel)?;
@@ -84,6 +86,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
         name = %config.switch,
         tunnel_ip = %config.tunnel_ip,
         wan_ip = %config.wan_ip,
+        vlan_form = %config.vlan_form,
         socket = %server.socket().display(),
         "switch started"
     );

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::kernel::desired::NodeConfig;
 use crate::kernel::state::KernelState;
+use crate::kernel::vlan::VlanForm;
 use crate::lock::Lock;
 use crate::ovsdb_server::OvsdbServer;
 
@@ -53,5 +54,6 @@ pub(crate) fn nobody() -> NodeConfig {
         ports: BTreeMap::new(),
         mtu: 0,
         ipv6: false,
+        vlan_form: VlanForm::Subinterfaces,
     }
 }

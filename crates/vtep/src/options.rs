@@ -12,6 +12,7 @@ use ovsdb::Target;
 use crate::error::Error;
 use crate::kernel::desired::NodeConfig;
 use crate::kernel::name::InterfaceName;
+use crate::kernel::vlan::{self, VlanForm};
 
 /// The port every switch has and that leads nowhere: a gateway without a physical port binds its networks to it.
 pub const BORDER: &str = "border";
@@ -106,6 +107,9 @@ pub struct CheckOptions {
     /// Largest MTU of any tenant network
     #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65485))]
     pub mtu: u32,
+    /// How VLANs of physical ports are told apart: by 802.1Q sub-interfaces, or by programs that tc(8) loads
+    #[arg(long, value_name = "FORM", value_enum, default_value = "auto")]
+    pub vlan_form: VlanFormOption,
 }
 
 /// Database, sockets and log.
@@ -139,6 +143,36 @@ pub struct SwitchOptions {
     /// Largest MTU of any tenant network: larger frames are refused, or split where their sender allows it
     #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65485))]
     pub mtu: u32,
+    /// How VLANs of physical ports are told apart: by 802.1Q sub-interfaces, or by programs that tc(8) loads
+    #[arg(long, value_name = "FORM", value_enum, default_value = "auto")]
+    pub vlan_form: VlanFormOption,
+}
+
+/// How VLANs of physical ports are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum VlanFormOption {
+    /// By sub-interfaces where the kernel has them.
+    Auto,
+    /// By sub-interfaces.
+    #[value(name = "8021q")]
+    Subinterfaces,
+    /// By programs.
+    #[value(name = "tc")]
+    Steered,
+}
+
+impl VlanFormOption {
+    /// The form to use on this host.
+    ///
+    /// # Errors
+    /// The kernel can't be talked to.
+    pub fn choose(self) -> std::io::Result<VlanForm> {
+        Ok(match self {
+            Self::Auto if vlan::has_subinterfaces()? => VlanForm::Subinterfaces,
+            Self::Subinterfaces => VlanForm::Subinterfaces,
+            Self::Auto | Self::Steered => VlanForm::Steered,
+        })
+    }
 }
 
 /// `NAME=INTERFACE`.
@@ -205,7 +239,7 @@ impl SwitchOptions {
     ///
     /// # Errors
     /// A port's name or interface is given twice.
-    pub fn node_config(&self, ipv6: bool) -> Result<NodeConfig, Error> {
+    pub fn node_config(&self, ipv6: bool, vlan_form: VlanForm) -> Result<NodeConfig, Error> {
         let mut ports: BTreeMap<Arc<str>, Option<InterfaceName>> = BTreeMap::new();
         ports.insert(BORDER.into(), None);
         for PortOption { name, interface } in &self.ports {
@@ -226,6 +260,7 @@ impl SwitchOptions {
             ports,
             mtu: self.mtu,
             ipv6,
+            vlan_form,
         })
     }
 }
@@ -253,7 +288,7 @@ mod tests {
         let line = "--name sw --tunnel-ip 10.0.0.1 --port up=eth1 --listen ptcp:6640 --manager tcp:10.0.0.9:6640";
         let switch = parse(line).unwrap().switch.unwrap();
         assert_eq!(switch.wan_ip(), switch.tunnel_ip);
-        let config = switch.node_config(true).unwrap();
+        let config = switch.node_config(true, VlanForm::Steered).unwrap();
         let names: Vec<_> = config.ports.keys().map(AsRef::as_ref).collect();
         assert_eq!(names, ["border", "up"]);
     }
@@ -313,7 +348,10 @@ mod tests {
         let switch = parse("--name sw --tunnel-ip 10.0.0.1 --port a=eth1 --port b=eth1")
             .unwrap()
             .switch;
-        let error = switch.unwrap().node_config(true).unwrap_err();
+        let error = switch
+            .unwrap()
+            .node_config(true, VlanForm::Steered)
+            .unwrap_err();
         assert_eq!(error.to_string(), "--port: eth1 is given twice");
     }
 }

@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 use ovsdb::Target;
 
 use crate::error::{Error, Missing};
+use crate::kernel::vlan::VlanForm;
 
 /// Where Debian's openvswitch-vtep puts the schema.
 const SCHEMA: &str = "/usr/share/openvswitch/vtep.ovsschema";
@@ -216,23 +217,27 @@ impl OvsdbServer {
     }
 }
 
-/// The programs we start that are not there.
-pub(crate) fn missing_programs() -> impl Iterator<Item = Missing> {
+/// The programs we start that are not there. `vlans` is the form of physical ports' VLANs, where there are ports.
+pub(crate) fn missing_programs(vlans: Option<VlanForm>) -> impl Iterator<Item = Missing> {
+    let steered = (vlans == Some(VlanForm::Steered)).then_some(("tc", "iproute2"));
     let programs = [
         ("ovsdb-server", COMMON),
         ("ovsdb-tool", COMMON),
         ("ovs-appctl", COMMON),
         ("nft", "nftables"),
     ];
-    programs.into_iter().filter_map(|(program, package)| {
-        let found = Command::new(program)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .output();
-        found
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-            .then_some(Missing { program, package })
-    })
+    programs
+        .into_iter()
+        .chain(steered)
+        .filter_map(|(program, package)| {
+            let found = Command::new(program)
+                .arg("--version")
+                .stdin(Stdio::null())
+                .output();
+            found
+                .is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+                .then_some(Missing { program, package })
+        })
 }
 
 /// The schema a new database is made from, if it is not there.

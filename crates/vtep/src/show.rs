@@ -82,7 +82,9 @@ struct Network {
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Port {
+    /// The interface, and its VLAN where that has a device of its own.
     name: String,
+    device: String,
     up: bool,
 }
 
@@ -179,12 +181,13 @@ impl View {
 }
 
 fn interfaces(kernel: &KernelState, bridge: InterfaceName) -> Vec<Port> {
-    let ports = kernel.interfaces.iter();
+    let ports = kernel.ports();
     ports
-        .filter(|(_, held)| held.port.bridge == Some(bridge))
-        .map(|(name, held)| Port {
-            name: name.to_string(),
-            up: held.up,
+        .filter(|(_, of)| *of == bridge)
+        .map(|(name, _)| Port {
+            name: kernel.label(name),
+            device: name.to_string(),
+            up: kernel.is_up(name),
         })
         .collect()
 }
@@ -264,7 +267,7 @@ fn macs(
             ip: None,
             at: match station.host {
                 Some(host) => host.to_string(),
-                None => station.port.to_string(),
+                None => kernel.label(station.port),
             },
             source: Source::Learnt,
             state: State::Forwarding,
@@ -312,7 +315,10 @@ impl Display for Network {
         for binding in &self.bindings {
             writeln!(f, "  binding    {binding}")?;
         }
-        for Port { name, up: is_up } in &self.interfaces {
+        for Port {
+            name, up: is_up, ..
+        } in &self.interfaces
+        {
             writeln!(f, "  interface  {name:<17} {}", up(*is_up))?;
         }
         for tunnel in &self.tunnels {

@@ -107,7 +107,7 @@ impl Place<'_> {
         };
         let to = match station.host {
             Some(host) => format!("sent to {host} through {}", station.port),
-            None => format!("sent to port {}", station.port),
+            None => format!("sent to port {}", self.kernel.label(station.port)),
         };
         lines.push(to);
         let age = station.age.as_secs();
@@ -117,10 +117,11 @@ impl Place<'_> {
     /// Where it comes from is left out: a tunnel's frames are never sent back into the tunnels of the same side.
     fn flood(&self, lines: &mut Vec<String>) {
         let before = lines.len();
-        for (name, interface) in &self.kernel.interfaces {
-            if interface.port.bridge == Some(self.name) {
-                let down = if interface.up { "" } else { ", which is down" };
-                lines.push(format!("to port {name}{down}"));
+        for (name, bridge) in self.kernel.ports() {
+            if bridge == self.name {
+                let up = self.kernel.is_up(name);
+                let down = if up { "" } else { ", which is down" };
+                lines.push(format!("to port {}{down}", self.kernel.label(name)));
             }
         }
         for (name, vxlan) in &self.kernel.vxlans {

@@ -56,7 +56,7 @@ impl Faults {
             }
         }
         for failure in &pass.report.failures {
-            match port_of(&pass.config, failure) {
+            match port_of(pass, failure) {
                 Some(port) => faults.port(port, failure.to_string()),
                 None => faults.switch(failure.to_string()),
             }
@@ -82,11 +82,14 @@ impl Faults {
     }
 }
 
-/// The port whose interface a refused step was about.
-fn port_of<'a>(config: &'a NodeConfig, failure: &Failure) -> Option<&'a Arc<str>> {
+/// The port whose interface, or device of a VLAN, a refused step was about.
+fn port_of<'a>(pass: &'a Pass, failure: &Failure) -> Option<&'a Arc<str>> {
     let interface = failure.step.interface()?;
-    let mut ports = config.ports.iter();
-    ports.find_map(|(name, given)| (*given == Some(interface)).then_some(name))
+    let given = || {
+        let mut ports = pass.config.ports.iter();
+        ports.find_map(|(name, given)| (*given == Some(interface)).then_some(name))
+    };
+    pass.ports.get(&interface).or_else(given)
 }
 
 fn some(faults: &BTreeSet<String>) -> BTreeSet<String> {

@@ -1,6 +1,6 @@
 //! What works on the kernel: one pass at a time, in threads that may block.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -63,6 +63,8 @@ impl Asked {
 /// What a pass came to.
 pub(super) struct Pass {
     pub(super) refusals: BTreeSet<Refusal>,
+    /// Ports by interface, and by device made for one of their VLANs.
+    pub(super) ports: BTreeMap<InterfaceName, Arc<str>>,
     pub(super) report: Report,
     pub(super) config: Arc<NodeConfig>,
 }
@@ -104,6 +106,7 @@ impl Worker {
             }
             return Ok(Some(Pass {
                 refusals: desired.refusals.clone(),
+                ports: desired.ports.clone(),
                 report: Report::default(),
                 config: Arc::clone(&self.config),
             }));
@@ -124,6 +127,7 @@ impl Worker {
         }
         Ok(Some(Pass {
             refusals: desired.refusals.clone(),
+            ports: desired.ports.clone(),
             report,
             config: Arc::clone(&self.config),
         }))

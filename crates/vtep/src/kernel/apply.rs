@@ -3,7 +3,7 @@
 //! A refused step does not stop the others: what depends on it is left out, the rest is done, and every refusal is
 //! reported. What was done is entered into the known state; what was refused makes that part of it uncertain.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,6 +18,8 @@ use super::plan::Plan;
 use super::state::{Filter, KernelState};
 use super::step::Step;
 use super::sysctl;
+use super::tc;
+use super::vlan::{self, Steering, VlanKind, VlanShape};
 
 /// Devices deleted by one message. The kernel serves nobody else meanwhile, at some 9 ms each.
 const DOOMED_AT_ONCE: usize = 64;
@@ -80,6 +82,9 @@ impl Progress {
         if let (Some(name), true) = (step.interface(), step.others_depend_on_it()) {
             self.broken.insert(name);
         }
+        if let Step::CreateVlan(_, shape) = step {
+            self.broken.extend(shape.kind.other_end());
+        }
         self.outcome.failures.push(Failure {
             step: step.clone(),
             error: error.to_string(),
@@ -103,7 +108,10 @@ impl Step {
     fn others_depend_on_it(&self) -> bool {
         matches!(
             self,
-            Self::CreateBridge(..) | Self::CreateVxlan(..) | Self::Attach { .. }
+            Self::CreateBridge(..)
+                | Self::CreateVxlan(..)
+                | Self::CreateVlan(..)
+                | Self::Attach { .. }
         )
     }
 }
@@ -182,6 +190,9 @@ impl Applier<'_> {
                 pending.creates.insert(*name);
                 return Ok(());
             }
+            Step::CreateVlan(name, shape) => {
+                return self.create_vlan(step, *name, shape, pending, progress);
+            }
             _ => {}
         }
         let Some(name) = step.interface() else {
@@ -213,9 +224,98 @@ impl Applier<'_> {
             Step::ChangeVxlan { was, shape, .. } => {
                 pending.push_all(step, message::change_vxlan(index, was, shape));
             }
+            Step::Steer(name, steering) => {
+                // It is done by another program, which must find what was asked for before.
+                self.flush(pending, progress)?;
+                let done = self.steer((*name, index), steering);
+                self.other(step, done, progress)?;
+            }
             step => pending.push_all(step, self.simple(step, index)),
         }
         Ok(())
+    }
+
+    fn create_vlan<'p>(
+        &mut self,
+        step: &'p Step,
+        name: InterfaceName,
+        shape: &VlanShape,
+        pending: &mut Pending<'p>,
+        progress: &mut Progress,
+    ) -> io::Result<()> {
+        let mut port = None;
+        if let VlanKind::Subinterface { of: Some(of), .. } = shape.kind {
+            port = self.index(of, pending, progress)?;
+            if port.is_none() {
+                progress.fail(step, &format!("no such interface: {of}"));
+                return Ok(());
+            }
+        }
+        pending.push(step, message::create_vlan(name, shape, port));
+        for end in std::iter::once(name).chain(shape.kind.other_end()) {
+            pending.push(step, message::set_alias(end, &shape.link));
+            pending.creates.insert(end);
+        }
+        Ok(())
+    }
+
+    /// Sets where a program takes what arrives on an interface.
+    fn steer(&mut self, at: (InterfaceName, u32), steering: &Steering) -> io::Result<()> {
+        let (_, index) = at;
+        match steering {
+            Steering::Nothing | Steering::Unknown => {
+                tc::detach(self.netlink, index)?;
+                self.promiscuous(index, false)
+            }
+            Steering::Out { vlan, to } => {
+                let port = self.existing(*to)?;
+                tc::attach(self.netlink, at, &vlan::outward(*vlan, port))
+            }
+            Steering::In(devices) => {
+                // Those there are, even if others can't be made.
+                let mut missing = None;
+                let mut numbered = BTreeMap::new();
+                for (vlan, device) in devices {
+                    match self.existing(*device) {
+                        Ok(device) => {
+                            numbered.insert(*vlan, device);
+                        }
+                        Err(error) => missing = Some(error),
+                    }
+                }
+                if numbered.is_empty() {
+                    tc::detach(self.netlink, index)?;
+                } else {
+                    self.promiscuous(index, true)?;
+                    tc::attach(self.netlink, at, &vlan::inward(&numbered))?;
+                }
+                missing.map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    fn existing(&mut self, name: InterfaceName) -> io::Result<u32> {
+        let known = self.indexes.index(name);
+        let index = match known {
+            Some(index) => Some(index),
+            None => observe::index(self.netlink, name)?,
+        };
+        let index = index.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no such interface: {name}"),
+            )
+        })?;
+        self.indexes.insert(name, index);
+        Ok(index)
+    }
+
+    fn promiscuous(&mut self, index: u32, on: bool) -> io::Result<()> {
+        let request = message::set_promiscuous(index, on);
+        match self.netlink.write(vec![request])?.pop() {
+            Some((_, error)) => Err(error.into()),
+            None => Ok(()),
+        }
     }
 
     /// Steps that are one message about one device whose number is known.
@@ -225,6 +325,7 @@ impl Applier<'_> {
             Step::Detach { .. } => message::attach(index, None),
             Step::SetPortFlags(_, flags) => message::set_port_flags(index, *flags),
             Step::BringUp(_) => message::bring_up(index),
+            Step::ChangeVlan { link, .. } => message::change_link(index, link),
             Step::PutStation {
                 mac,
                 destination,
@@ -333,10 +434,17 @@ impl Applier<'_> {
             match total {
                 Some(error) => progress.fail(step, error),
                 None => {
-                    self.state.apply(step);
                     if let Some(name) = step.interface() {
                         self.indexes.remove(name);
+                        // It went along.
+                        let other = self
+                            .state
+                            .vlans
+                            .get(&name)
+                            .map(|vlan| vlan.kind.other_end());
+                        other.flatten().inspect(|other| self.indexes.remove(*other));
                     }
+                    self.state.apply(step);
                 }
             }
         }

@@ -24,9 +24,10 @@ use model::value::{MacAddress, VlanId, Vni, is_tunnel_endpoint};
 use super::name::{InterfaceName, bridge_address};
 use super::nft;
 use super::state::{
-    ALIAS, Bridge, BridgePort, BridgeSettings, Destination, Filter, GROUP, HostSide, Interface,
-    KernelState, Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
+    ALIAS, Bridge, BridgePort, BridgeSettings, Destination, Filter, GROUP, HostSide, KernelState,
+    Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
 };
+use super::vlan::{self, VlanForm};
 
 pub use self::wanted::{MoreThanEntries, Wanted};
 
@@ -56,6 +57,8 @@ pub struct NodeConfig {
     pub mtu: u32,
     /// Whether this kernel has IPv6.
     pub ipv6: bool,
+    /// How VLANs of physical ports become devices.
+    pub vlan_form: VlanForm,
 }
 
 impl NodeConfig {
@@ -77,12 +80,14 @@ pub struct Desired {
     pub state: KernelState,
     /// What can't be had, each with its reason.
     pub refusals: BTreeSet<Refusal>,
+    /// The `Physical_Port.name` that an interface, or a device made for one of its VLANs, belongs to.
+    pub ports: BTreeMap<InterfaceName, Arc<str>>,
 }
 
 /// A part of the database that this switch can't realise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// A binding.
+    /// A binding whose device name collides with another one's.
     Binding {
         /// `Physical_Port.name`.
         port: Arc<str>,
@@ -105,7 +110,7 @@ impl fmt::Display for Refusal {
             Self::Binding { port, vlan } => {
                 write!(
                     f,
-                    "port {port} vlan {vlan}: only untagged bindings (vlan 0) are supported"
+                    "port {port} vlan {vlan}: its device name is taken by another one"
                 )
             }
             Self::NoTunnelKey(name) => {
@@ -141,13 +146,6 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
             continue;
         };
         let interface = config.ports.get(&port_vlan.port.name).copied().flatten();
-        if interface.is_some() && port_vlan.vlan != VlanId::UNTAGGED {
-            desired.refusals.insert(Refusal::Binding {
-                port: port_vlan.port.name.clone(),
-                vlan: port_vlan.vlan,
-            });
-            continue;
-        }
         let bridge = InterfaceName::bridge(name);
         let alias = alias(name, "");
         match desired.state.bridges.get(&bridge) {
@@ -161,14 +159,22 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
             }
         }
         if let Some(interface) = interface {
-            let port = BridgePort {
-                bridge: Some(bridge),
-                flags: PortFlags::default(),
-            };
-            desired
-                .state
-                .interfaces
-                .insert(interface, Interface { port, up: true });
+            let at = (interface, port_vlan.vlan);
+            let made = InterfaceName::vlan(interface, port_vlan.vlan);
+            if desired.state.vlans.contains_key(&made) {
+                desired.refusals.insert(Refusal::Binding {
+                    port: port_vlan.port.name.clone(),
+                    vlan: port_vlan.vlan,
+                });
+                continue;
+            }
+            let outer = InterfaceName::outer_end(interface, port_vlan.vlan);
+            for device in [interface, made, outer] {
+                let port = port_vlan.port.name.clone();
+                desired.ports.insert(device, port);
+            }
+            let form = config.vlan_form;
+            vlan::bind(&mut desired.state, form, config.mtu, at, bridge);
         }
     }
     if !desired.state.bridges.is_empty() {

@@ -14,8 +14,8 @@ use super::entries::{FdbEntry, Neighbour};
 use super::name::InterfaceName;
 use super::netlink::{enlarge, messages};
 
-/// RTNLGRP_LINK and RTNLGRP_NEIGH; the latter covers forwarding databases.
-const ROUTE_GROUPS: [u32; 2] = [1, 3];
+/// RTNLGRP_LINK, RTNLGRP_NEIGH, which covers forwarding databases, and RTNLGRP_TC.
+const ROUTE_GROUPS: [u32; 3] = [1, 3, 4];
 /// NFNLGRP_NFTABLES.
 const FILTER_GROUPS: [u32; 1] = [7];
 
@@ -23,6 +23,10 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_DELQDISC: u16 = 37;
+const RTM_NEWTFILTER: u16 = 44;
+const RTM_DELTFILTER: u16 = 45;
 /// `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
 const IFLA_IFNAME: u16 = 3;
@@ -38,6 +42,10 @@ pub(crate) enum Event {
         index: u32,
         name: Option<InterfaceName>,
         controller: Option<u32>,
+    },
+    /// A program on an interface, or the hook it hangs on.
+    Steering {
+        index: u32,
     },
     Fdb {
         entry: FdbEntry,
@@ -130,6 +138,12 @@ fn event(kind: u16, payload: &[u8]) -> Option<Event> {
             let gone = kind == RTM_DELNEIGH;
             let fdb = FdbEntry::parse(payload).map(|entry| Event::Fdb { entry, gone });
             fdb.or_else(|| Neighbour::parse(payload).map(|entry| Event::Neighbour { entry, gone }))
+        }
+        RTM_NEWQDISC | RTM_DELQDISC | RTM_NEWTFILTER | RTM_DELTFILTER => {
+            let index = payload.get(4..8)?.first_chunk().copied()?;
+            Some(Event::Steering {
+                index: u32::from_ne_bytes(index),
+            })
         }
         _ => None,
     }

@@ -54,11 +54,9 @@ impl Learnt {
         indexes: &Indexes,
     ) -> io::Result<&Stations> {
         let mut ports: BTreeMap<InterfaceName, Vec<InterfaceName>> = BTreeMap::new();
-        for (name, interface) in &state.interfaces {
-            let bridge = interface.port.bridge;
-            let ours = bridge.filter(|bridge| state.bridges.contains_key(bridge));
-            if let Some(bridge) = ours {
-                ports.entry(bridge).or_default().push(*name);
+        for (name, bridge) in state.ports() {
+            if state.bridges.contains_key(&bridge) {
+                ports.entry(bridge).or_default().push(name);
             }
         }
         if self.everywhere {

@@ -6,8 +6,8 @@ use model::value::MacAddress;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
-    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkExtentMask,
-    LinkFlags, LinkInfo, LinkMessage, VxlanDf,
+    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVxlan, LinkAttribute,
+    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VlanProtocol, VxlanDf,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -19,6 +19,7 @@ use super::name::InterfaceName;
 use super::netlink::Request;
 use super::state::{Destination, Link, PortFlags};
 use super::step::{BridgeShape, VxlanShape};
+use super::vlan::{VlanKind, VlanShape};
 
 /// NDA_PROTOCOL of our neighbour entries, as RTPROT_* for routes: says who put them there.
 pub(crate) const PROTOCOL: u8 = 77;
@@ -194,6 +195,56 @@ fn live_settings(shape: &VxlanShape) -> impl Iterator<Item = InfoVxlan> {
     let learning = InfoVxlan::Learning(shape.learning);
     let local = shape.local.map(InfoVxlan::Local);
     std::iter::once(learning).chain(local)
+}
+
+/// The device of a VLAN, and its other end with the same link group and MTU. `port` is the number of the interface whose
+/// sub-interface it is to be. Without room for the tag the kernel refuses an MTU above the port's.
+pub(crate) fn create_vlan(name: InterfaceName, shape: &VlanShape, port: Option<u32>) -> Request {
+    let mut attributes = common(&shape.link);
+    match shape.kind {
+        VlanKind::Subinterface { vlan, .. } => {
+            attributes.extend(port.map(LinkAttribute::Link));
+            let data = vec![
+                InfoVlan::Protocol(VlanProtocol::Ieee8021Q),
+                InfoVlan::Id(vlan),
+            ];
+            attributes.push(info(InfoKind::Vlan, InfoData::Vlan(data)));
+        }
+        VlanKind::Inner { outer: other } | VlanKind::Outer { inner: other } => {
+            let mut peer = common(&shape.link);
+            peer.extend(other.map(|other| LinkAttribute::IfName(other.to_string())));
+            let data = InfoData::Veth(InfoVeth::Peer(link(0, peer)));
+            attributes.push(info(InfoKind::Veth, data));
+        }
+    }
+    create(name, attributes)
+}
+
+/// Alias, group and MTU.
+pub(crate) fn change_link(index: u32, shape: &Link) -> Request {
+    change(index, common(shape))
+}
+
+/// Whether the kernel knows sub-interfaces: without a VLAN it makes none, and says why.
+pub(crate) fn try_subinterface() -> Request {
+    let kind = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]);
+    Request {
+        message: RouteNetlinkMessage::NewLink(link(0, vec![kind])),
+        flags: NLM_F_CREATE | NLM_F_EXCL,
+    }
+}
+
+/// Makes an interface take frames for any address, or no longer.
+pub(crate) fn set_promiscuous(index: u32, on: bool) -> Request {
+    let mut message = link(index, Vec::new());
+    if on {
+        message.header.flags = LinkFlags::Promisc;
+    }
+    message.header.change_mask = LinkFlags::Promisc;
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: 0,
+    }
 }
 
 pub(crate) fn attach(index: u32, bridge: Option<u32>) -> Request {

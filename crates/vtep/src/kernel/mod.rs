@@ -17,7 +17,9 @@
 //! threads of that namespace.
 
 pub mod apply;
+mod bpf;
 pub mod desired;
+mod elf;
 mod entries;
 mod events;
 mod learnt;
@@ -31,6 +33,8 @@ pub mod scope;
 pub mod state;
 pub mod step;
 pub mod sysctl;
+mod tc;
+pub mod vlan;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -69,6 +73,8 @@ pub struct Kernel {
     /// Not all is known to be as it was last wanted.
     unsettled: bool,
     learnt: Learnt,
+    /// Programs on interfaces, by number.
+    steering: tc::Filters,
     other_writes: u64,
 }
 
@@ -76,6 +82,8 @@ pub struct Kernel {
 #[derive(Debug, Default)]
 struct Stale {
     links: bool,
+    /// Programs on interfaces; they are told apart by the links there are.
+    steering: bool,
     filter: bool,
     entries: bool,
     /// Bridges whose entries, and those of their ports, may have changed.
@@ -116,6 +124,7 @@ impl Kernel {
             stale: Stale::everything(),
             unsettled: true,
             learnt: Learnt::default(),
+            steering: tc::Filters::default(),
             other_writes: 0,
         })
     }
@@ -249,6 +258,7 @@ impl Kernel {
             return;
         };
         self.stale.links = true;
+        self.stale.steering = true;
         match self.bridge_of(interface) {
             Some(bridge) => {
                 self.stale.bridges.insert(bridge);
@@ -267,9 +277,12 @@ impl Kernel {
     fn look(&mut self, stale: Stale) -> io::Result<()> {
         let mut everywhere = stale.entries;
         let mut bridges = stale.bridges;
-        if stale.links {
+        if stale.steering {
+            self.steering = tc::observe(&mut self.netlink)?;
+        }
+        if stale.links || stale.steering {
             self.learnt.doubt_everything();
-            let (seen, indexes) = observe::links(&mut self.netlink, &self.given)?;
+            let (seen, indexes) = observe::links(&mut self.netlink, &self.given, &self.steering)?;
             let old = std::mem::replace(&mut self.known, seen);
             let old_indexes = std::mem::replace(&mut self.indexes, indexes);
             self.known.filter = old.filter.clone();
@@ -359,6 +372,9 @@ impl Kernel {
                         || controller.is_some_and(known)
                         || name.is_some_and(|name| self.given.contains(&name));
                 }
+                Event::Steering { index } => {
+                    self.stale.steering |= self.indexes.name(index).is_some();
+                }
                 Event::Fdb { entry, gone } => {
                     let bridge = entry.controller.and_then(|index| self.indexes.name(index));
                     if let Some(bridge) = bridge {
@@ -439,6 +455,7 @@ impl Stale {
     fn everything() -> Self {
         Self {
             links: true,
+            steering: true,
             filter: true,
             entries: true,
             bridges: BTreeSet::new(),
@@ -446,6 +463,6 @@ impl Stale {
     }
 
     fn is_anything(&self) -> bool {
-        self.links || self.filter || self.entries || !self.bridges.is_empty()
+        self.links || self.steering || self.filter || self.entries || !self.bridges.is_empty()
     }
 }

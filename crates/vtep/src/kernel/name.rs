@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use model::switch::LogicalSwitchName;
-use model::value::{MacAddress, Vni};
+use model::value::{MacAddress, VlanId, Vni};
 use thiserror::Error;
 
 /// IFNAMSIZ without the terminating zero.
@@ -55,10 +55,25 @@ impl InterfaceName {
         )
     }
 
+    /// The device in the bridge for a VLAN of a port.
+    pub fn vlan(port: Self, vlan: VlanId) -> Self {
+        Self::hashed(*b"gv", Self::fingerprint_of(port, vlan))
+    }
+
+    /// Its other end, where it has one.
+    pub fn outer_end(port: Self, vlan: VlanId) -> Self {
+        Self::hashed(*b"go", Self::fingerprint_of(port, vlan))
+    }
+
+    fn fingerprint_of(port: Self, vlan: VlanId) -> u64 {
+        let vlan = vlan.get().to_be_bytes();
+        fingerprint(&[port.as_str().as_bytes(), &[0], &vlan])
+    }
+
     /// Whether it looks like one we gave: a known prefix and twelve hexadecimal digits.
     pub(crate) fn is_of_our_making(&self) -> bool {
         let name = self.as_str();
-        let digits = ["gb", "gl", "gw"]
+        let digits = ["gb", "gl", "gw", "gv", "go"]
             .iter()
             .find_map(|prefix| name.strip_prefix(prefix));
         digits.is_some_and(|digits| {

@@ -11,8 +11,8 @@ use model::value::MacAddress;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::link::{
     AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge,
-    InfoBridgePort, InfoData, InfoPortData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, InfoVxlan, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
 };
 
 use super::message;
@@ -22,6 +22,8 @@ use super::state::{
     ALIAS, Bridge, BridgePort, BridgeSettings, GROUP, HostSide, Interface, KernelState, Link,
     PortFlags, Vxlan, VxlanIdentity,
 };
+use super::tc::Filters;
+use super::vlan::{self, Steering, VlanDevice, VlanKind};
 
 /// Interface numbers and names, both ways.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +58,7 @@ impl Indexes {
 pub(crate) fn links(
     netlink: &mut Netlink,
     given: &BTreeSet<InterfaceName>,
+    filters: &Filters,
 ) -> io::Result<(KernelState, Indexes)> {
     let seen = netlink.dump(&message::dump_links(), |payload| {
         let message = LinkMessage::parse(payload)
@@ -82,6 +85,11 @@ pub(crate) fn links(
                 let vxlan = link.vxlan(data, &names);
                 state.vxlans.insert(link.name, vxlan);
             }
+            (true, Kind::Vlan(_) | Kind::Veth) => {
+                indexes.insert(link.name, link.index);
+                let vlan = link.vlan(&names);
+                state.vlans.insert(link.name, vlan);
+            }
             _ => strangers.push(link),
         }
     }
@@ -90,12 +98,19 @@ pub(crate) fn links(
         let on_ours = port
             .bridge
             .is_some_and(|bridge| state.bridges.contains_key(&bridge));
-        if on_ours || given.contains(&link.name) {
+        if on_ours || given.contains(&link.name) || filters.contains_key(&link.index) {
             indexes.insert(link.name, link.index);
-            let interface = Interface { port, up: link.up };
+            let interface = Interface {
+                port,
+                up: link.up,
+                steering: Steering::Nothing,
+                promiscuous: link.promiscuous,
+            };
             state.interfaces.insert(link.name, interface);
         }
     }
+    let name_of = |index| names.get(&index).copied();
+    vlan::recognise(&mut state, &indexes, name_of, filters);
     Ok((state, indexes))
 }
 
@@ -142,6 +157,9 @@ struct Seen {
     mtu: u32,
     address: MacAddress,
     up: bool,
+    promiscuous: bool,
+    /// Another end or interface in this network namespace.
+    other: Option<u32>,
     controller: Option<u32>,
     flags: PortFlags,
     host: HostSide,
@@ -151,6 +169,9 @@ struct Seen {
 enum Kind {
     Bridge(BridgeSettings),
     Vxlan(Vec<InfoVxlan>),
+    /// Of IEEE 802.1Q; 0 is of another standard.
+    Vlan(u16),
+    Veth,
     Other,
 }
 
@@ -165,13 +186,18 @@ impl Seen {
             mtu: 0,
             address: message::UNKNOWN,
             up: message.header.flags.contains(LinkFlags::Up),
+            promiscuous: message.header.flags.contains(LinkFlags::Promisc),
+            other: None,
             controller: None,
             flags: PortFlags::default(),
             host: HostSide::default(),
             kind: Kind::Other,
         };
+        let mut elsewhere = false;
         for attribute in message.attributes {
             match attribute {
+                LinkAttribute::Link(index) => seen.other = Some(index),
+                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
                 LinkAttribute::IfName(text) => name = text.parse().ok(),
                 LinkAttribute::IfAlias(text) => seen.alias = text.into(),
                 LinkAttribute::Group(group) => seen.group = group,
@@ -188,6 +214,9 @@ impl Seen {
             }
         }
         seen.name = name?;
+        if elsewhere {
+            seen.other = None;
+        }
         if let Kind::Bridge(settings) = &mut seen.kind {
             settings.address = seen.address;
         }
@@ -201,6 +230,8 @@ impl Seen {
                     self.kind = Kind::Bridge(bridge_settings(&data));
                 }
                 LinkInfo::Data(InfoData::Vxlan(data)) => self.kind = Kind::Vxlan(data),
+                LinkInfo::Data(InfoData::Vlan(data)) => self.kind = Kind::Vlan(vlan_id(&data)),
+                LinkInfo::Kind(InfoKind::Veth) => self.kind = Kind::Veth,
                 LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
                     self.flags = port_flags(&data);
                 }
@@ -236,6 +267,23 @@ impl Seen {
             up: self.up,
             pinned: BTreeMap::new(),
             neighbours: BTreeMap::new(),
+        }
+    }
+
+    fn vlan(&self, names: &HashMap<u32, InterfaceName>) -> VlanDevice {
+        let other = self.other.and_then(|index| names.get(&index).copied());
+        let kind = match self.kind {
+            Kind::Vlan(vlan) => VlanKind::Subinterface { of: other, vlan },
+            _ if vlan::is_outer(self.name, &self.alias) => VlanKind::Outer { inner: other },
+            _ => VlanKind::Inner { outer: other },
+        };
+        VlanDevice {
+            link: self.link(),
+            kind,
+            host: self.host,
+            port: self.port(names),
+            up: self.up,
+            steering: Steering::Nothing,
         }
     }
 
@@ -321,6 +369,18 @@ fn bridge_settings(data: &[InfoBridge]) -> BridgeSettings {
         }
     }
     settings
+}
+
+fn vlan_id(data: &[InfoVlan]) -> u16 {
+    let mut vlan = 0;
+    for attribute in data {
+        match attribute {
+            InfoVlan::Id(id) => vlan = *id,
+            InfoVlan::Protocol(protocol) if *protocol != VlanProtocol::Ieee8021Q => return 0,
+            _ => {}
+        }
+    }
+    vlan
 }
 
 fn port_flags(data: &[InfoBridgePort]) -> PortFlags {

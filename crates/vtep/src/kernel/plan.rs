@@ -14,6 +14,8 @@
 //! bridge is up before its neighbour entries, which it loses when it goes down; a VXLAN device is up last, so that it
 //! never forwards without its port flags. Removing a device comes early only where a new one needs its key.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -23,6 +25,7 @@ use super::name::InterfaceName;
 use super::scope::{Entries, Scope};
 use super::state::{Bridge, BridgePort, KernelState, Pinned, PortFlags, Vxlan};
 use super::step::Step;
+use super::vlan::{self, Steering};
 
 /// What to do, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,9 +75,12 @@ fn kind(step: &Step) -> &'static str {
         Step::RemoveFilter => "filter removed",
         Step::CreateBridge(..) => "bridges created",
         Step::CreateVxlan(..) => "vxlans created",
-        Step::ChangeBridge { .. } | Step::ChangeVxlan { .. } | Step::SetHostSide(..) => {
-            "device settings"
-        }
+        Step::CreateVlan(..) => "vlans created",
+        Step::ChangeBridge { .. }
+        | Step::ChangeVxlan { .. }
+        | Step::ChangeVlan { .. }
+        | Step::SetHostSide(..) => "device settings",
+        Step::Steer(..) => "interfaces steered",
         Step::Attach { .. } => "ports attached",
         Step::Detach { .. } => "ports detached",
         Step::SetPortFlags(..) => "port settings",
@@ -97,12 +103,12 @@ pub fn plan(desired: &KernelState, actual: &KernelState) -> Plan {
     for (name, bridge) in &desired.bridges {
         planner.bridge(*name, bridge);
     }
+    // First, because a sub-interface can't be up while its port is down.
     for (name, interface) in &desired.interfaces {
-        let held = actual.interfaces.get(name);
-        planner.port(*name, &interface.port, held.map(|i| &i.port));
-        if !held.is_some_and(|i| i.up) {
-            planner.up.push(Step::BringUp(*name));
-        }
+        planner.interface(*name, interface);
+    }
+    for (name, device) in &desired.vlans {
+        planner.vlan(*name, device);
     }
     for (name, vxlan) in &desired.vxlans {
         planner.vxlan(*name, vxlan);
@@ -146,7 +152,11 @@ struct Planner<'a> {
     bridges_up: Vec<Step>,
     put: Vec<Step>,
     up: Vec<Step>,
+    /// Frames are steered to a VLAN's device once it can take them.
+    steer: Vec<Step>,
     remove: Vec<Step>,
+    /// Devices of VLANs that are too much and in nobody's way.
+    late_vlans: Vec<InterfaceName>,
     filter_gone: bool,
 }
 
@@ -167,6 +177,7 @@ impl<'a> Planner<'a> {
             })
             .map(|(_, wanted)| wanted.identity)
             .collect();
+        let (early_vlans, late_vlans) = vlan::doomed(&desired.vlans, &actual.vlans);
         let early = actual
             .vxlans
             .iter()
@@ -175,9 +186,11 @@ impl<'a> Planner<'a> {
                 None => wanted_identities.contains(&held.identity),
             })
             .map(|(name, _)| *name)
+            .chain(early_vlans)
             .collect();
         Self {
             early,
+            late_vlans,
             ..Self::within(desired, actual)
         }
     }
@@ -196,7 +209,9 @@ impl<'a> Planner<'a> {
             bridges_up: Vec::new(),
             put: Vec::new(),
             up: Vec::new(),
+            steer: Vec::new(),
             remove: Vec::new(),
+            late_vlans: Vec::new(),
             filter_gone: false,
         }
     }
@@ -390,7 +405,7 @@ impl<'a> Planner<'a> {
             self.ports.push(Step::Attach { interface, bridge });
             flags = PortFlags::default();
         }
-        if flags != wanted.flags {
+        if wanted.bridge.is_some() && flags != wanted.flags {
             self.ports.push(Step::SetPortFlags(interface, wanted.flags));
         }
     }
@@ -416,9 +431,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whatever hangs on a bridge of ours and is not bound there; a bridge that goes lets go by itself.
+    /// Whatever hangs on a bridge of ours and is not bound there, or is steered; a bridge that goes lets go by itself.
     fn detach(&mut self) {
         for (name, held) in &self.actual.interfaces {
+            if held.steering != Steering::Nothing && !self.desired.interfaces.contains_key(name) {
+                let steering = Box::default();
+                self.remove.push(Step::Steer(*name, steering));
+            }
             let bridge = held.port.bridge;
             let bridge = bridge.filter(|bridge| self.desired.bridges.contains_key(bridge));
             let kept = self.desired.interfaces.contains_key(name);
@@ -446,11 +465,13 @@ impl<'a> Planner<'a> {
             self.bridges_up,
             self.put,
             self.up,
+            self.steer,
             self.remove,
         ] {
             steps.extend(phase);
         }
-        let gone = vxlans.filter(late).chain(bridges).copied();
+        let vlans = &self.late_vlans;
+        let gone = vxlans.filter(late).chain(vlans).chain(bridges).copied();
         steps.extend(gone.map(Step::DeleteDevice));
         if self.filter_gone {
             steps.push(Step::RemoveFilter);

@@ -9,7 +9,7 @@
 //! | `Ucast_Macs_Remote` row | an entry of the VXLAN device's forwarding database and a pinned one of the bridge's |
 //! | its `ipaddr` | a neighbour entry on the bridge |
 //! | locator in `unknown-dst` | an all-zero entry of the VXLAN device's forwarding database |
-//! | binding of a physical port | the interface enslaved to the bridge |
+//! | binding of a VLAN of a physical port | a [`VlanDevice`], or the interface itself, enslaved to the bridge |
 //! | who may send frames in | the [`Filter`] |
 //!
 //! Learnt entries are nobody's statement about what should be: they are in neither state.
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use model::value::MacAddress;
 
 use super::name::InterfaceName;
+use super::vlan::{Steering, VlanDevice};
 
 /// The kernel state that belongs to this switch, as wanted or as observed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,8 +31,10 @@ pub struct KernelState {
     pub bridges: BTreeMap<InterfaceName, Bridge>,
     /// VXLAN devices of ours.
     pub vxlans: BTreeMap<InterfaceName, Vxlan>,
+    /// Devices of ours that stand for VLANs of physical ports.
+    pub vlans: BTreeMap<InterfaceName, VlanDevice>,
     /// Other interfaces that are, or should be, ports of our bridges. Wanted: the bound ones. Observed: those given to
-    /// the switch, whether bound or not, and whatever else hangs on a bridge of ours.
+    /// the switch, whether bound or not, and whatever else hangs on a bridge of ours or has a program of ours.
     pub interfaces: BTreeMap<InterfaceName, Interface>,
     /// The packet filter that decides whose frames enter, while there is anything to enter.
     pub filter: Option<Filter>,
@@ -154,12 +157,16 @@ pub struct Destination {
 }
 
 /// An interface that is not of our making.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Its place in a bridge.
     pub port: BridgePort,
     /// IFF_UP.
     pub up: bool,
+    /// Where what arrives on it goes instead.
+    pub steering: Steering,
+    /// Whether we made it take frames for any address (IFF_PROMISC): where frames are steered no bridge sees to it.
+    pub promiscuous: bool,
 }
 
 /// An interface's place in a bridge.
@@ -223,15 +230,40 @@ pub struct Peer {
 impl KernelState {
     /// Whether nothing of ours is there.
     pub fn is_empty(&self) -> bool {
-        self.bridges.is_empty() && self.vxlans.is_empty() && self.filter.is_none()
+        self.bridges.is_empty()
+            && self.vxlans.is_empty()
+            && self.vlans.is_empty()
+            && self.filter.is_none()
     }
 
     /// The bridge an interface is a port of.
     pub fn bridge_of(&self, interface: InterfaceName) -> Option<InterfaceName> {
         let vxlan = self.vxlans.get(&interface).map(|v| v.port.bridge);
         vxlan
+            .or_else(|| self.vlans.get(&interface).map(|v| v.port.bridge))
             .or_else(|| self.interfaces.get(&interface).map(|i| i.port.bridge))
             .flatten()
+    }
+
+    /// Whether a port of a bridge is up, and for a VLAN's device its other end too.
+    pub fn is_up(&self, port: InterfaceName) -> bool {
+        let Some(vlan) = self.vlans.get(&port) else {
+            return self.interfaces.get(&port).is_some_and(|held| held.up);
+        };
+        let other = vlan.kind.other_end();
+        vlan.up && other.is_none_or(|other| self.vlans.get(&other).is_some_and(|held| held.up))
+    }
+
+    /// Physical ports, or VLANs of them, that are in a bridge: what stations are learnt on.
+    pub fn ports(&self) -> impl Iterator<Item = (InterfaceName, InterfaceName)> {
+        let vlans = self.vlans.iter().map(|(name, held)| (name, &held.port));
+        let whole = self
+            .interfaces
+            .iter()
+            .map(|(name, held)| (name, &held.port));
+        vlans
+            .chain(whole)
+            .filter_map(|(name, port)| Some((*name, port.bridge?)))
     }
 }
 

@@ -14,6 +14,7 @@ use super::state::{
     Bridge, BridgePort, BridgeSettings, Destination, Filter, HostSide, KernelState, Link, Pinned,
     PortFlags, Vxlan,
 };
+use super::vlan::{Steering, VlanDevice, VlanKind, VlanShape};
 
 /// One change to the kernel. Each is idempotent and names everything it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,19 @@ pub enum Step {
         /// What it should be.
         shape: Box<VxlanShape>,
     },
+    /// Create the device of a VLAN, with its other end if it has one, down and in no bridge.
+    CreateVlan(InterfaceName, Box<VlanShape>),
+    /// Change name and size of the device of a VLAN.
+    ChangeVlan {
+        /// Its name.
+        name: InterfaceName,
+        /// What it is.
+        was: Box<Link>,
+        /// What it should be.
+        link: Box<Link>,
+    },
+    /// Set where a program takes what arrives on an interface.
+    Steer(InterfaceName, Box<Steering>),
     /// Set how the host's own network stack sees a device.
     SetHostSide(InterfaceName, HostSide),
     /// Make an interface a port of a bridge. Its port flags are the default again.
@@ -176,6 +190,9 @@ impl Step {
             | Self::ChangeBridge { name, .. }
             | Self::CreateVxlan(name, _)
             | Self::ChangeVxlan { name, .. }
+            | Self::CreateVlan(name, _)
+            | Self::ChangeVlan { name, .. }
+            | Self::Steer(name, _)
             | Self::SetHostSide(name, _)
             | Self::SetPortFlags(name, _)
             | Self::BringUp(name)
@@ -191,7 +208,7 @@ impl Step {
 }
 
 /// What a fresh device looks like to the host until it is told otherwise.
-const FRESH: HostSide = HostSide {
+pub(super) const FRESH: HostSide = HostSide {
     ipv6: true,
     link_local: true,
     answers_arp: true,
@@ -248,7 +265,17 @@ impl KernelState {
                     vxlan.learning = shape.learning;
                 }
             }
+            Step::CreateVlan(name, shape) => self.create_vlan(*name, shape),
+            Step::ChangeVlan { name, link, .. } => {
+                if let Some(vlan) = self.vlans.get_mut(name) {
+                    vlan.link = Link::clone(link);
+                }
+            }
+            Step::Steer(name, steering) => self.steer(*name, steering),
             Step::SetHostSide(name, host) => {
+                if let Some(vlan) = self.vlans.get_mut(name) {
+                    vlan.host = *host;
+                }
                 if let Some(bridge) = self.bridges.get_mut(name) {
                     bridge.host = *host;
                 }
@@ -267,6 +294,7 @@ impl KernelState {
                 for up in [
                     self.bridges.get_mut(name).map(|b| &mut b.up),
                     self.vxlans.get_mut(name).map(|v| &mut v.up),
+                    self.vlans.get_mut(name).map(|v| &mut v.up),
                     self.interfaces.get_mut(name).map(|i| &mut i.up),
                 ]
                 .into_iter()
@@ -347,10 +375,12 @@ impl KernelState {
     fn delete(&mut self, name: InterfaceName) {
         self.attach(name, None);
         self.vxlans.remove(&name);
+        self.delete_vlan(name);
         if self.bridges.remove(&name).is_none() {
             return;
         }
-        let ports = self.vxlans.values_mut().map(|v| &mut v.port);
+        let vlans = self.vlans.values_mut().map(|v| &mut v.port);
+        let ports = self.vxlans.values_mut().map(|v| &mut v.port).chain(vlans);
         for port in ports.chain(self.interfaces.values_mut().map(|i| &mut i.port)) {
             if port.bridge == Some(name) {
                 *port = BridgePort::default();
@@ -373,9 +403,50 @@ impl KernelState {
     }
 
     fn port_mut(&mut self, name: InterfaceName) -> Option<&mut BridgePort> {
+        if let Some(vlan) = self.vlans.get_mut(&name) {
+            return Some(&mut vlan.port);
+        }
         match self.vxlans.get_mut(&name) {
             Some(vxlan) => Some(&mut vxlan.port),
             None => self.interfaces.get_mut(&name).map(|i| &mut i.port),
+        }
+    }
+
+    fn create_vlan(&mut self, name: InterfaceName, shape: &VlanShape) {
+        let device = |kind| VlanDevice::fresh(shape.link.clone(), kind);
+        if let VlanKind::Inner { outer: Some(outer) } = shape.kind {
+            let inner = Some(name);
+            self.vlans.insert(outer, device(VlanKind::Outer { inner }));
+        }
+        self.vlans.insert(name, device(shape.kind));
+    }
+
+    fn steer(&mut self, name: InterfaceName, steering: &Steering) {
+        if let Some(vlan) = self.vlans.get_mut(&name) {
+            vlan.steering = steering.clone();
+        }
+        if let Some(interface) = self.interfaces.get_mut(&name) {
+            interface.steering = steering.clone();
+            interface.promiscuous = *steering != Steering::Nothing;
+        }
+    }
+
+    fn delete_vlan(&mut self, name: InterfaceName) {
+        let Some(device) = self.vlans.remove(&name) else {
+            return;
+        };
+        let other = device.kind.other_end();
+        if let Some(other) = other {
+            self.attach(other, None);
+            self.vlans.remove(&other);
+        }
+        // A program that leads to a device that is gone leads nowhere, also once there is a new one of that name.
+        for interface in self.interfaces.values_mut() {
+            if let Steering::In(devices) = &interface.steering
+                && devices.values().any(|to| *to == name || Some(*to) == other)
+            {
+                interface.steering = Steering::Unknown;
+            }
         }
     }
 }
@@ -462,6 +533,16 @@ impl fmt::Display for Step {
                 let ip = |local: Option<_>| local.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
                 change(f, "local", &ip(was.local), &ip(shape.local))
             }
+            Self::CreateVlan(name, shape) => {
+                write!(f, "create vlan {name}: {}", shape.link.alias)
+            }
+            Self::ChangeVlan { name, was, link } => {
+                write!(f, "change vlan {name}:")?;
+                change(f, "alias", &was.alias, &link.alias)?;
+                change(f, "group", &was.group, &link.group)?;
+                change(f, "mtu", &was.mtu, &link.mtu)
+            }
+            Self::Steer(name, steering) => write!(f, "steer {name} {steering}"),
             Self::SetHostSide(name, host) => write!(
                 f,
                 "host side of {name}: ipv6 {} link-local {} arp {}",

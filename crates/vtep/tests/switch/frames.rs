@@ -162,7 +162,7 @@ fn octets(mac: MacAddress) -> Mac {
 }
 
 /// An ARP request from the tenant's machine (RFC 826).
-fn who_has(target: Ipv4Addr) -> Ethernet {
+pub(crate) fn who_has(target: Ipv4Addr) -> Ethernet {
     let head = [0, 1, 8, 0, 6, 4, 0, 1];
     let source = [172, 16, 0, 99];
     let payload = [&head[..], &TENANT, &source, &[0; 6], &target.octets()].concat();

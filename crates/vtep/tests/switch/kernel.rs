@@ -414,14 +414,6 @@ fn an_interface_is_bound_and_let_go() {
         .unwrap();
     let link = json("ip", "-j link show eth9");
     assert!(link[0]["master"].is_null(), "{link}");
-
-    bind(&mut bound, "net-a", "uplink", 7);
-    let refusals = desired(&bound, &with_port).refusals;
-    let text: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-    assert_eq!(
-        text,
-        ["port uplink vlan 7: only untagged bindings (vlan 0) are supported"]
-    );
 }
 
 #[test]

@@ -9,4 +9,6 @@ mod kernel;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod vlans;
+#[cfg(test)]
 mod within;

@@ -1,6 +1,7 @@
 //! A network namespace per test thread, gone when the thread ends, and the words to say what is in it.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use model::switch::{
     Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState,
@@ -11,6 +12,7 @@ use vtep::kernel::Kernel;
 use vtep::kernel::desired::{NodeConfig, desired};
 use vtep::kernel::plan::plan;
 use vtep::kernel::state::KernelState;
+use vtep::kernel::vlan::VlanForm;
 
 /// Moves this thread into a fresh network namespace with the switch's own addresses.
 pub(crate) fn namespace() {
@@ -43,6 +45,22 @@ pub(crate) fn run(program: &str, arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Gives a command of this thread's namespace its standard input.
+pub(crate) fn feed(program: &str, input: &str) {
+    let mut child = Command::new(program)
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect(program);
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{program}: {input}");
+}
+
 pub(crate) fn config() -> NodeConfig {
     NodeConfig {
         switch: "vtep".into(),
@@ -51,6 +69,7 @@ pub(crate) fn config() -> NodeConfig {
         ports: [("border".into(), None)].into(),
         mtu: 1500,
         ipv6: true,
+        vlan_form: VlanForm::Subinterfaces,
     }
 }
 
@@ -179,6 +198,7 @@ pub(crate) fn assert_same(seen: &KernelState, wanted: &KernelState) {
     let interfaces = wanted.interfaces.iter();
     let same = seen.bridges == wanted.bridges
         && seen.vxlans == wanted.vxlans
+        && seen.vlans == wanted.vlans
         && seen.filter == wanted.filter
         && interfaces
             .into_iter()

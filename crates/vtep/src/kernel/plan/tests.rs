@@ -12,7 +12,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::desired::{NodeConfig, desired};
-use super::super::state::Interface;
+use super::super::vlan::{VlanForm, VlanKind};
 use super::*;
 
 mod within;
@@ -30,6 +30,7 @@ fn config() -> NodeConfig {
         .into(),
         mtu: 1500,
         ipv6: true,
+        vlan_form: VlanForm::Steered,
     }
 }
 
@@ -85,16 +86,17 @@ fn switch() -> impl Strategy<Value = SwitchState> {
 fn kernel() -> impl Strategy<Value = KernelState> {
     (
         switch(),
-        vec((0..14_u8, any::<prop::sample::Index>()), 0..6),
+        form(),
+        vec((0..20_u8, any::<prop::sample::Index>()), 0..6),
     )
-        .prop_map(|(switch, damage)| {
-            let mut state = desired(&switch, &config()).state;
+        .prop_map(|(switch, vlan_form, damage)| {
+            let config = NodeConfig {
+                vlan_form,
+                ..config()
+            };
+            let mut state = desired(&switch, &config).state;
             for name in ["eth1", "eth2"] {
-                let apart = Interface {
-                    port: BridgePort::default(),
-                    up: false,
-                };
-                state.interfaces.entry(interface(name)).or_insert(apart);
+                state.interfaces.entry(interface(name)).or_default();
             }
             for (kind, place) in damage {
                 hurt(&mut state, kind, place);
@@ -103,14 +105,23 @@ fn kernel() -> impl Strategy<Value = KernelState> {
         })
 }
 
+fn form() -> impl Strategy<Value = VlanForm> {
+    prop_oneof![3 => Just(VlanForm::Steered), 1 => Just(VlanForm::Subinterfaces)]
+}
+
 fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
     let devices: Vec<_> = state
         .bridges
         .keys()
         .chain(state.vxlans.keys())
+        .chain(state.vlans.keys())
         .copied()
         .collect();
     let vxlans: Vec<_> = state.vxlans.keys().copied().collect();
+    let vlans: Vec<_> = state.vlans.keys().copied().collect();
+    if let (14.., false) = (kind, vlans.is_empty()) {
+        return hurt_vlan(state, kind, vlans[place.index(vlans.len())]);
+    }
     let vxlan = (!vxlans.is_empty()).then(|| vxlans[place.index(vxlans.len())]);
     match kind {
         0 => state.bridge_netfilter = true,
@@ -166,16 +177,56 @@ fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
     }
 }
 
+fn hurt_vlan(state: &mut KernelState, kind: u8, name: InterfaceName) {
+    let bridge = state.bridges.keys().next().copied();
+    let vlan = state.vlans.get_mut(&name).unwrap();
+    match kind {
+        14 => vlan.up = false,
+        15 => vlan.link.mtu = 1400,
+        16 => vlan.steering = Steering::Unknown,
+        17 => {
+            let port = state.interfaces.get_mut(&interface("eth1")).unwrap();
+            (port.steering, port.promiscuous) = (Steering::Nothing, false);
+        }
+        18 => {
+            // Renamed, by somebody with a name we know.
+            if state.vlans.contains_key(&interface("gv000000000000")) {
+                return;
+            }
+            let device = state.vlans.remove(&name).unwrap();
+            let other = device.kind.other_end();
+            state.vlans.insert(interface("gv000000000000"), device);
+            let Some(other) = other.and_then(|other| state.vlans.get_mut(&other)) else {
+                return;
+            };
+            match &mut other.kind {
+                VlanKind::Inner { outer: end } | VlanKind::Outer { inner: end } => {
+                    *end = Some(interface("gv000000000000"));
+                }
+                VlanKind::Subinterface { .. } => {}
+            }
+        }
+        _ => state.apply(&Step::Attach {
+            interface: name,
+            bridge: bridge.unwrap(),
+        }),
+    }
+}
+
 /// Everything of ours as wanted. Interfaces may be up that need not be.
 fn holds(state: &KernelState, wanted: &KernelState) -> Result<(), TestCaseError> {
     prop_assert_eq!(&state.bridges, &wanted.bridges);
     prop_assert_eq!(&state.vxlans, &wanted.vxlans);
+    prop_assert_eq!(&state.vlans, &wanted.vlans);
     prop_assert_eq!(&state.filter, &wanted.filter);
     prop_assert!(!state.bridge_netfilter || wanted.bridges.is_empty());
     for (name, held) in &state.interfaces {
         match wanted.interfaces.get(name) {
             Some(wanted) => prop_assert_eq!(held, wanted),
-            None => prop_assert_eq!(held.port.bridge, None),
+            None => {
+                prop_assert_eq!(held.port.bridge, None);
+                prop_assert_eq!(&held.steering, &Steering::Nothing);
+            }
         }
     }
     Ok(())
@@ -188,10 +239,18 @@ fn clashes(state: &KernelState) -> bool {
     identities.len() != state.vxlans.len()
 }
 
+fn wanted(switch: &SwitchState, vlan_form: VlanForm) -> KernelState {
+    let config = NodeConfig {
+        vlan_form,
+        ..config()
+    };
+    desired(switch, &config).state
+}
+
 proptest! {
     #[test]
-    fn a_plan_carried_out_gives_what_is_wanted(switch in switch(), mut state in kernel()) {
-        let wanted = desired(&switch, &config()).state;
+    fn a_plan_carried_out_gives_what_is_wanted(switch in switch(), form in form(), mut state in kernel()) {
+        let wanted = wanted(&switch, form);
         for step in &plan(&wanted, &state).steps {
             state.apply(step);
         }
@@ -199,18 +258,19 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_planned_where_nothing_is_missing(switch in switch()) {
-        let wanted = desired(&switch, &config()).state;
+    fn nothing_is_planned_where_nothing_is_missing(switch in switch(), form in form()) {
+        let wanted = wanted(&switch, form);
         prop_assert_eq!(plan(&wanted, &wanted), Plan::default());
     }
 
     #[test]
     fn an_interrupted_plan_costs_nothing(
         switch in switch(),
+        form in form(),
         mut state in kernel(),
         cut in any::<prop::sample::Index>(),
     ) {
-        let wanted = desired(&switch, &config()).state;
+        let wanted = wanted(&switch, form);
         let first = plan(&wanted, &state);
         for step in first.steps.iter().take(cut.index(first.steps.len() + 1)) {
             state.apply(step);

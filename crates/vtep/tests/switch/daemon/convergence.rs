@@ -6,9 +6,11 @@ use super::*;
 fn what_cannot_be_done_is_told_in_the_database() {
     in_namespace(|| async {
         ip("link add eth9 type veth peer name far9");
-        let (_switch, controller) = forwarding("--port uplink=eth9", &picture()).await;
+        let (_switch, controller) =
+            forwarding("--vlan-form 8021q --port uplink=eth9", &picture()).await;
         let mut wanted = picture();
-        bind(&mut wanted, "net-a", "uplink", 7);
+        ip("link delete eth9");
+        bind(&mut wanted, "net-a", "uplink", 0);
         add(&mut wanted, "net-b", 123);
         write(&controller, &wanted).await;
         let told = until(&controller, "faults", |held| {
@@ -16,10 +18,7 @@ fn what_cannot_be_done_is_told_in_the_database() {
             (words.contains("on port uplink") && words.contains("VNI")).then_some(words)
         })
         .await;
-        assert!(
-            told.contains("only untagged bindings (vlan 0) are supported"),
-            "{told}"
-        );
+        assert!(told.contains("attach eth9 to gb"), "{told}");
         assert!(told.contains("net=net-b"), "{told}");
         assert!(
             told.contains("A VXLAN device with the specified VNI already exists"),

@@ -7,7 +7,7 @@ fn learnt_stations_are_told_and_move_and_age_out() {
     in_namespace(|| async {
         let [first, second] = bare_metal();
         let mut switch = Switch::new();
-        switch.start("--port one=eth9 --port two=eth8");
+        switch.start("--vlan-form 8021q --port one=eth9 --port two=eth8");
         let controller = switch.controller();
         let mut wanted = picture();
         add(&mut wanted, "net-b", 124);
@@ -49,7 +49,7 @@ fn hundreds_of_stations_that_speak_at_once_starve_nobody() {
         let [server, _other] = bare_metal();
         let mut wanted = picture();
         bind(&mut wanted, "net-a", "one", 0);
-        let (_switch, controller) = forwarding("--port one=eth9", &wanted).await;
+        let (_switch, controller) = forwarding("--vlan-form 8021q --port one=eth9", &wanted).await;
         is_heard(&server, "eth9").await;
 
         let stations: Vec<_> = (0x1000..0x1100)

@@ -22,6 +22,7 @@ mod learnt;
 mod restart;
 mod start;
 mod tell;
+mod vlans;
 
 #[derive(Parser)]
 struct Line {

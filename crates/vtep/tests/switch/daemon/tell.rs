@@ -8,7 +8,8 @@ fn show_tells_what_is_forwarded_and_what_is_not() {
         let [server, _other] = bare_metal();
         let mut wanted = picture();
         bind(&mut wanted, "net-a", "one", 0);
-        let (mut switch, controller) = forwarding("--port one=eth9", &wanted).await;
+        let (mut switch, controller) =
+            forwarding("--vlan-form 8021q --port one=eth9", &wanted).await;
         is_heard(&server, "eth9").await;
         says_hello(&server, mac(0xaa));
         learnt(&controller, &[(mac(0xaa), "net-a")]).await;
@@ -75,7 +76,7 @@ fn trace_tells_where_a_frame_goes_and_why() {
         let [server, _other] = bare_metal();
         let mut wanted = picture();
         bind(&mut wanted, "net-a", "one", 0);
-        let (switch, controller) = forwarding("--port one=eth9", &wanted).await;
+        let (switch, controller) = forwarding("--vlan-form 8021q --port one=eth9", &wanted).await;
         is_heard(&server, "eth9").await;
         says_hello(&server, mac(0xaa));
         learnt(&controller, &[(mac(0xaa), "net-a")]).await;
@@ -116,7 +117,7 @@ fn trace_tells_where_a_frame_goes_and_why() {
 }
 
 /// What is shown of the first network's stations.
-fn stations(shown: &serde_json::Value) -> Vec<String> {
+pub(super) fn stations(shown: &serde_json::Value) -> Vec<String> {
     let macs = shown["networks"][0]["macs"].as_array().unwrap().iter();
     let columns = ["mac", "ip", "at", "source", "state"];
     macs.map(|mac| {
