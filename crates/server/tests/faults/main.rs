@@ -8,6 +8,8 @@
 )]
 
 mod act;
+mod misfortune;
 mod model;
 mod random;
+mod verdict;
 mod world;

@@ -1,44 +1,31 @@
 //! A server with its REST API, a real ovsdb-server as its switch, and others who write there too.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hardware_vtep::Database;
-use model::switch::{Locator, SwitchState};
-use model::value::{MacAddress, Vni};
-use ovsdb::{Connection, ConnectionOptions, Lock, Operation, Session, Transaction};
+use model::value::MacAddress;
+use ovsdb::{Connection, ConnectionOptions, Lock, Session};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use server::{Options, Server, StartError};
 use tempfile::TempDir;
 use testkit::ovsdb_gate::Gate;
-use testkit::ovsdb_server::{OvsdbServer, VTEP_SCHEMA};
+use testkit::ovsdb_server::OvsdbServer;
 use tokio::task::JoinHandle;
 
-use crate::act::{Act, AdminDeletes, Garbage, Index};
+use crate::act::{Act, Index};
 use crate::model::{
     Attachment, Connection as Stretch, Gateway, Held, Model, Network, Port, Remote, RemoteMac,
-    Tunnel,
 };
+use crate::verdict::ours;
 
 /// How long anything may take on a machine with other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The ports that gateways use; others use `p9`.
 const PORTS: [&str; 3] = ["p1", "p2", "p3"];
-/// Everything that either of us writes or that hangs on it.
-const TABLES: [&str; 8] = [
-    "Global",
-    "Logical_Switch",
-    "Ucast_Macs_Remote",
-    "Mcast_Macs_Remote",
-    "Physical_Locator",
-    "Physical_Locator_Set",
-    "Physical_Port",
-    "Physical_Switch",
-];
-
 struct Running {
     client: Client,
     url: String,
@@ -46,19 +33,19 @@ struct Running {
 }
 
 pub(crate) struct World {
-    model: Model,
-    directory: TempDir,
-    switch: OvsdbServer,
+    pub(crate) model: Model,
+    pub(crate) directory: TempDir,
+    pub(crate) switch: OvsdbServer,
     /// The server's way to the switch.
-    gate: Gate,
-    eyes: Connection<Database>,
+    pub(crate) gate: Gate,
+    pub(crate) eyes: Connection<Database>,
     running: Option<Running>,
     /// Who has stolen the lock.
-    thief: Option<(Session, Lock)>,
+    pub(crate) thief: Option<(Session, Lock)>,
     /// Logical switches of others: name, and the UUIDs of the row and its MAC.
-    foreign: BTreeMap<String, String>,
+    pub(crate) foreign: BTreeMap<String, String>,
     /// Distinguishes what must be distinct.
-    serial: u32,
+    pub(crate) serial: u32,
 }
 
 impl World {
@@ -93,7 +80,7 @@ impl World {
         world
     }
 
-    async fn start_server(&mut self) {
+    pub(crate) async fn start_server(&mut self) {
         let begun = Instant::now();
         let server = loop {
             match Server::start(self.options()).await {
@@ -132,7 +119,7 @@ impl World {
         Line::parse_from(line).options
     }
 
-    async fn kill_server(&mut self) {
+    pub(crate) async fn kill_server(&mut self) {
         if let Some(running) = self.running.take() {
             running.serving.abort();
             // The connections of its clients keep what answers them.
@@ -141,7 +128,12 @@ impl World {
         }
     }
 
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> (u16, Value) {
         let running = self.running.as_ref().unwrap();
         let mut request = running
             .client
@@ -169,12 +161,12 @@ impl World {
         self.call(Method::DELETE, &path, None).await.0 == 204
     }
 
-    fn next(&mut self) -> u32 {
+    pub(crate) fn next(&mut self) -> u32 {
         self.serial += 1;
         self.serial
     }
 
-    fn vtep_ctl(&self, line: &str) -> Result<String, String> {
+    pub(crate) fn vtep_ctl(&self, line: &str) -> Result<String, String> {
         let output = Command::new("vtep-ctl")
             .args([
                 format!("--db={}", self.switch.unix_target()),
@@ -415,139 +407,8 @@ impl World {
         }
     }
 
-    async fn suffer(&mut self, misfortune: &Act) {
-        match misfortune {
-            Act::Cut => {
-                self.switch.control(&["ovsdb-server/reconnect"]).unwrap();
-                // The thief's session ended with the others.
-                self.thief = None;
-            }
-            Act::Garbage(garbage) => self.gate.say(match garbage {
-                Garbage::Unreadable => b"}{ what is this?",
-                Garbage::Strange => br#"{"id":null,"colour":"green"}"#,
-                Garbage::Unasked => br#"{"id":987654,"result":[{"count":1}],"error":null}"#,
-                Garbage::Senseless => {
-                    br#"{"id":null,"method":"update3","params":[["none"],"x",{"Logical_Switch":7}]}"#
-                }
-            }),
-            Act::Convert => self.convert(),
-            Act::RestartSwitch => {
-                self.switch.kill().unwrap();
-                self.thief = None;
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                self.switch.start_again().unwrap();
-            }
-            Act::FreezeSwitch => {
-                self.switch.freeze().unwrap();
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                self.switch.thaw().unwrap();
-            }
-            Act::AdminDeletes { network, what } => {
-                let Some(name) = pick(network, &self.model.networks).map(|n| n.id.clone()) else {
-                    return;
-                };
-                let bindings = self.seen().remove(&name).map(|held| held.bindings);
-                let unbind = bindings
-                    .into_iter()
-                    .flatten()
-                    .map(|(port, vlan)| format!("unbind-ls tor {port} {vlan} -- "));
-                let unbind: String = unbind.collect();
-                let line = match what {
-                    AdminDeletes::RemoteMacs => format!("clear-remote-macs {name}"),
-                    AdminDeletes::Bindings => format!("{unbind}list-ls"),
-                    AdminDeletes::Everything => {
-                        format!("{unbind}clear-remote-macs {name} -- del-ls {name}")
-                    }
-                    AdminDeletes::Key => format!("set Logical_Switch {name} tunnel_key=77"),
-                };
-                // It may not be there yet, or not any more.
-                let _ = self.vtep_ctl(&line);
-            }
-            Act::Foreign => {
-                let serial = self.next();
-                let name = format!("theirs{serial}");
-                self.vtep_ctl(&format!(
-                    "add-ls {name} -- set Logical_Switch {name} tunnel_key={serial} -- \
-                     add-ucast-remote {name} 02:ff:00:00:00:01 198.51.100.7 -- bind-ls tor p9 {serial} {name}"
-                ))
-                .unwrap();
-                let rows = self.rows_of(&name);
-                self.foreign.insert(name, rows);
-            }
-            Act::Intrude(network) => {
-                if let Some(name) = pick(network, &self.model.networks).map(|n| n.id.clone()) {
-                    let serial = self.next();
-                    let _ = self.vtep_ctl(&format!(
-                        "add-ucast-remote {name} 02:fe:00:00:00:{:02x} 198.51.100.8",
-                        serial % 256
-                    ));
-                }
-            }
-            Act::Steal => {
-                let endpoint: ovsdb::Endpoint = self.switch.unix_target().parse().unwrap();
-                let options = ovsdb::SessionOptions::default();
-                let session = Session::connect(&endpoint.targets()[0], &options)
-                    .await
-                    .unwrap();
-                let lock = session.steal("l2gw").await.unwrap();
-                self.thief = Some((session, lock));
-            }
-            Act::Release => {
-                if let Some((session, lock)) = self.thief.take() {
-                    session.unlock(lock).await.unwrap();
-                }
-            }
-            Act::KillServer => {
-                self.kill_server().await;
-                self.start_server().await;
-            }
-            Act::Wait(milliseconds) => {
-                tokio::time::sleep(Duration::from_millis(*milliseconds)).await;
-            }
-            request => panic!("{request:?} is no misfortune"),
-        }
-    }
-
-    /// Gives the database another version, with or without a table that nobody uses.
-    fn convert(&mut self) {
-        let serial = self.next();
-        let mut schema: Value =
-            serde_json::from_str(&std::fs::read_to_string(VTEP_SCHEMA).unwrap()).unwrap();
-        schema["version"] = format!("1.7.{serial}").into();
-        if serial.is_multiple_of(2) {
-            let tables = schema["tables"].as_object_mut().unwrap();
-            tables.remove("Arp_Sources_Remote").unwrap();
-        }
-        let file = self.directory.path().join("converted.ovsschema");
-        std::fs::write(&file, schema.to_string()).unwrap();
-        let output = Command::new("ovsdb-client")
-            .args(["--timeout=20", "convert", &self.switch.unix_target()])
-            .arg(file)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        // Whoever does not know of conversions loses the connection, the thief too.
-        self.thief = None;
-    }
-
-    /// The UUIDs of somebody's logical switch and of its MAC, and its key.
-    fn rows_of(&self, name: &str) -> String {
-        let row = self
-            .vtep_ctl(&format!(
-                "--bare --columns=_uuid,tunnel_key find Logical_Switch name={name}"
-            ))
-            .unwrap();
-        let uuid = row.lines().next().unwrap();
-        let mac = self
-            .vtep_ctl(&format!(
-                "--bare --columns=_uuid,MAC find Ucast_Macs_Remote logical_switch={uuid}"
-            ))
-            .unwrap();
-        format!("{row} {mac}")
-    }
-
     /// What the switch holds of networks of ours.
-    fn seen(&self) -> BTreeMap<String, Held> {
+    pub(crate) fn seen(&self) -> BTreeMap<String, Held> {
         let state = self
             .eyes
             .replica()
@@ -555,7 +416,7 @@ impl World {
         ours(&state.unwrap_or_default())
     }
 
-    async fn until_device(&self, what: &str, right: impl Fn(&Value) -> bool) {
+    pub(crate) async fn until_device(&self, what: &str, right: impl Fn(&Value) -> bool) {
         let begun = Instant::now();
         loop {
             let (_, body) = self.call(Method::GET, "l2-devices/tor", None).await;
@@ -565,69 +426,6 @@ impl World {
             assert!(begun.elapsed() < PATIENCE, "not {what}: {body}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    /// Lets all misfortunes end, and checks what every bad day ends with.
-    pub(crate) async fn recover(&mut self) {
-        self.suffer(&Act::Release).await;
-        let expected = self.model.expected();
-        let begun = Instant::now();
-        while self.seen() != expected {
-            if begun.elapsed() > PATIENCE {
-                let (_, device) = self.call(Method::GET, "l2-devices/tor", None).await;
-                assert_eq!(self.seen(), expected, "{device}");
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        self.until_device("converged", |device| device["status"] == "ACTIVE")
-            .await;
-        self.statuses_tell_so().await;
-        for (name, rows) in &self.foreign {
-            assert_eq!(self.rows_of(name), *rows, "{name}");
-        }
-        // A second run writes nothing, be it the same server's or another one's.
-        let before = self.versions().await;
-        self.kill_server().await;
-        self.start_server().await;
-        self.until_device("up again", |device| device["status"] == "ACTIVE")
-            .await;
-        assert_eq!(self.versions().await, before);
-        assert_eq!(self.seen(), expected);
-        self.statuses_tell_so().await;
-    }
-
-    async fn statuses_tell_so(&self) {
-        let conflicts = self.model.conflicts();
-        let collection = "l2_remote_gateway_connections";
-        let path = "l2-remote-gateway-connections";
-        let right = |connection: &Value| {
-            let lost = conflicts.contains(connection["id"].as_str().unwrap());
-            connection["status"] == if lost { "ERROR" } else { "ACTIVE" }
-        };
-        let begun = Instant::now();
-        loop {
-            let (_, body) = self.call(Method::GET, path, None).await;
-            let connections = body[collection].as_array().unwrap();
-            assert_eq!(connections.len(), self.model.connections.len());
-            if connections.iter().all(right) {
-                return;
-            }
-            assert!(begun.elapsed() < PATIENCE, "{conflicts:?} {body}");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    /// Every row with its version, which any write changes.
-    async fn versions(&self) -> BTreeSet<String> {
-        let (session, _) = self.eyes.up().await;
-        let ask = TABLES.map(|table| Operation::select(table, [], ["_uuid", "_version"]));
-        let transaction: Transaction = ask.into_iter().collect();
-        let outcome = session
-            .transact(hardware_vtep::NAME, &transaction)
-            .await
-            .unwrap();
-        let rows = (0..TABLES.len()).flat_map(|index| outcome.rows::<Value>(index).unwrap());
-        rows.map(|row| row.to_string()).collect()
     }
 }
 
@@ -639,7 +437,7 @@ impl Drop for World {
     }
 }
 
-fn pick<'a, T>(index: &Index, from: &'a [T]) -> Option<&'a T> {
+pub(crate) fn pick<'a, T>(index: &Index, from: &'a [T]) -> Option<&'a T> {
     from.get(usize::from(*index).checked_rem(from.len())?)
 }
 
@@ -658,35 +456,4 @@ fn devices(ports: u8) -> Value {
         .map(|name| json!({"name": name}))
         .collect();
     json!([{"device_name": "tor", "interfaces": interfaces}])
-}
-
-/// What a state says of logical switches of ours.
-fn ours(state: &SwitchState) -> BTreeMap<String, Held> {
-    let tunnel = |to: &Locator| -> Tunnel { (to.ip, to.tunnel_key.map(Vni::get)) };
-    let owned = state
-        .logical_switches
-        .iter()
-        .filter(|(_, network)| network.owned);
-    owned
-        .map(|(name, network)| {
-            let macs = network.macs.iter();
-            let bindings = state.bindings.iter().filter(|(_, bound)| *bound == name);
-            let held = Held {
-                key: network.tunnel_key.map_or(0, Vni::get),
-                flood: network.flood.iter().map(tunnel).collect(),
-                macs: macs
-                    .map(|(mac, to)| {
-                        (
-                            u64::from_str_radix(&mac.to_string().replace(':', ""), 16).unwrap(),
-                            (tunnel(&to.locator), to.ip),
-                        )
-                    })
-                    .collect(),
-                bindings: bindings
-                    .map(|(at, _)| (at.port.name.to_string(), at.vlan.get()))
-                    .collect(),
-            };
-            (name.to_string(), held)
-        })
-        .collect()
 }
