@@ -20,6 +20,7 @@ use model::value::{MacAddress, VlanId};
 use ovsdb::{Change, DatabaseSchema, MonitoredTable, Replica, RowError};
 use uuid::Uuid;
 
+use crate::fit::ignores_locator_keys;
 use crate::macs::{Rows, UcastMacs};
 use crate::rows::{
     GlobalRow, LocatorRow, LocatorSetRow, LogicalSwitchRow, ManagerRow, McastMacRow,
@@ -31,6 +32,8 @@ use crate::schema::{Capabilities, MONITORED, SOURCE_NODE, table};
 #[derive(Debug)]
 pub struct Database {
     capabilities: Capabilities,
+    /// A physical switch is known to make nothing of keys of locators, whatever its schema has.
+    ignores_locator_keys: bool,
     pub(crate) globals: Table<GlobalRow>,
     pub(crate) managers: Table<ManagerRow>,
     pub(crate) switches: Table<PhysicalSwitchRow>,
@@ -81,6 +84,7 @@ impl Replica for Database {
     fn new(schema: &DatabaseSchema) -> Self {
         Self {
             capabilities: Capabilities::of(schema),
+            ignores_locator_keys: false,
             globals: Table::new(),
             managers: Table::new(),
             switches: Table::new(),
@@ -330,7 +334,12 @@ impl Database {
                 ports.insert(port);
             }
         }
-        let changed = self.state.ports != ports || self.state.bindings != bindings;
+        let mut switches = self.switches.values();
+        let ignores = switches.any(|switch| ignores_locator_keys(&switch.description));
+        let changed = self.state.ports != ports
+            || self.state.bindings != bindings
+            || self.ignores_locator_keys != ignores;
+        self.ignores_locator_keys = ignores;
         self.state.ports = ports;
         self.state.bindings = bindings;
         changed
@@ -383,9 +392,12 @@ impl Database {
         &self.trail
     }
 
-    /// What the switch's schema has.
+    /// What the switch's schema has, but for what it is known to ignore.
     pub fn capabilities(&self) -> Capabilities {
-        self.capabilities
+        Capabilities {
+            locator_tunnel_key: self.capabilities.locator_tunnel_key && !self.ignores_locator_keys,
+            ..self.capabilities
+        }
     }
 
     /// The names of the physical switches, in no order.

@@ -5,6 +5,12 @@ use model::value::Vni;
 
 use crate::schema::Capabilities;
 
+/// Whether a switch of this description (`Physical_Switch.description`) has `Physical_Locator.tunnel_key` in its schema and
+/// sends with the key of the logical switch all the same: Open vSwitch's own emulator, ovs-vtep, does.
+pub(crate) fn ignores_locator_keys(description: &str) -> bool {
+    description == "OVS VTEP Emulator"
+}
+
 impl Capabilities {
     /// Makes a wish one that a switch with this schema can fulfil, and returns what had to be left out and why.
     ///

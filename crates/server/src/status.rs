@@ -234,7 +234,7 @@ pub(crate) fn without_key(device: &str, key: Option<Vni>, network: Option<Vni>) 
     let key = key.filter(|key| Some(*key) != network)?;
     let network = network.map_or_else(|| "none".to_owned(), |key| key.to_string());
     Some(format!(
-        "switch {device} cannot use tunnel key {key}: its schema has no Physical_Locator.tunnel_key, \
+        "switch {device} cannot use tunnel key {key}: it makes nothing of Physical_Locator.tunnel_key, \
          so it must be the network's own, {network}"
     ))
 }

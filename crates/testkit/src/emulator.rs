@@ -1,8 +1,7 @@
 //! Open vSwitch's own emulator of a hardware_vtep switch, as Debian ships it: ovs-vtep drives an ovs-vswitchd whose
 //! datapath is in user space, so that it needs no kernel module and stays in its namespace.
 //!
-//! It ignores `Physical_Locator.tunnel_key` and sends with the key of the logical switch. Its database therefore has the
-//! schema of switches that know no such keys, [`vtep_schema_without_locator_keys`].
+//! Its schema has `Physical_Locator.tunnel_key`, and it ignores that: it sends with the key of the logical switch.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +13,7 @@ use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use crate::daemon::Daemon;
-use crate::ovsdb_server::{ovsdb_tool, vtep_schema_without_locator_keys};
+use crate::ovsdb_server::{VTEP_SCHEMA, ovsdb_tool};
 use crate::run::run;
 use crate::topology::{Cloud, WAN};
 
@@ -45,17 +44,16 @@ impl Emulator {
         let prefix = format!("{}.", netns.name());
         let directory = tempfile::Builder::new().prefix(&prefix).tempdir()?;
         let at = |name: &str| directory.path().join(name);
-        let vtep_schema = at("vtep.ovsschema");
-        fs::write(&vtep_schema, vtep_schema_without_locator_keys()?)?;
         let databases = [
-            (at("conf.db"), PathBuf::from(VSWITCH_SCHEMA)),
-            (at("vtep.db"), vtep_schema),
+            (at("conf.db"), VSWITCH_SCHEMA),
+            (at("vtep.db"), VTEP_SCHEMA),
         ];
         for (database, schema) in &databases {
             ovsdb_tool(
                 Command::new("ovsdb-tool")
                     .arg("create")
-                    .args([database, schema]),
+                    .arg(database)
+                    .arg(schema),
             )?;
         }
         let inside = |program: &str| {

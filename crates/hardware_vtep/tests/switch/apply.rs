@@ -493,6 +493,25 @@ async fn an_old_schema_is_used_as_far_as_it_goes() {
 }
 
 #[tokio::test]
+async fn a_switch_known_to_ignore_keys_of_tunnels_counts_as_one_that_has_none() {
+    let switch = Switch::start().await;
+    switch.publish("sw", &PORTS).await;
+    let has_keys = || {
+        let has = switch.replica.read(|held| held.unwrap().capabilities());
+        has.locator_tunnel_key
+    };
+    assert!(has_keys());
+    let sw = switch.row_of("Physical_Switch", "sw").await;
+    for (description, expected) in [("OVS VTEP Emulator", false), ("a switch", true)] {
+        let row = Row::new().with("description", description);
+        switch
+            .transact([Operation::update("Physical_Switch", sw, row)])
+            .await;
+        assert_eq!(has_keys(), expected, "{description}");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_connection_fails_every_step_that_is_left() {
     let mut switch = Switch::start().await;
     let far = locator(1, None);

@@ -1,5 +1,5 @@
 //! Interoperability: Open vSwitch's own emulator of a hardware_vtep switch, as Debian ships it, driven by our server. It
-//! knows no keys of locators, so it stands for the many switches that do not either.
+//! ignores keys of locators, so it stands for the many switches that do.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;

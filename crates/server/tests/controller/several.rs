@@ -114,7 +114,7 @@ async fn a_switch_without_keys_of_tunnels_says_so_beside_one_that_has_them() {
     let mut stretch = Stretch::on(&[("tor", "p1"), ("old", "p1")], 123);
     bench.insert(stretch.rows()).await;
     let id = stretch.connection.id();
-    let unable = "switch old cannot use tunnel key 1123: its schema has no Physical_Locator.tunnel_key, \
+    let unable = "switch old cannot use tunnel key 1123: it makes nothing of Physical_Locator.tunnel_key, \
                   so it must be the network's own, 123";
     // The other switch may be on its way meanwhile.
     bench
