@@ -153,6 +153,8 @@ struct Controller {
     fence: Fence,
     /// Where it must sit to drive a switch; nothing for who sits there already.
     seats: Option<Arc<Seats>>,
+    /// The seats it has.
+    seated: BTreeSet<Arc<str>>,
     /// The physical switches last seen behind the target.
     devices: BTreeSet<Arc<str>>,
     /// How long to wait before refused steps are tried again.
@@ -206,6 +208,7 @@ impl Controller {
             board: Arc::clone(&workshop.board),
             account,
             seats: dialled.then(|| Arc::clone(&workshop.seats)),
+            seated: BTreeSet::new(),
             guard: Guard::default(),
             fence: Fence::default(),
             devices: BTreeSet::new(),
@@ -278,7 +281,7 @@ impl Controller {
     }
 
     /// Makes sure that nobody else drives the switches behind the target; otherwise who does.
-    fn sit(&self) -> Result<(), String> {
+    fn sit(&mut self) -> Result<(), String> {
         let Some(seats) = &self.seats else {
             return Ok(());
         };
@@ -286,7 +289,13 @@ impl Controller {
             let names = database.map(|held| held.switch_names().collect());
             names.unwrap_or_default()
         });
-        seats.sit(&self.name, &names)
+        // Nobody takes the seat of an endpoint that is up.
+        if names != self.seated {
+            self.seated.clear();
+            seats.sit(&self.name, &names)?;
+            self.seated = names;
+        }
+        Ok(())
     }
 
     /// Leaves the switches to who drives them, and tells nothing of them.
@@ -306,9 +315,10 @@ impl Controller {
         });
     }
 
-    fn away(&self, reason: &str) {
+    fn away(&mut self, reason: &str) {
         if let Some(seats) = &self.seats {
             seats.leave(&self.name);
+            self.seated.clear();
         }
         let reason = reason.to_owned();
         self.account.tell(|told| {

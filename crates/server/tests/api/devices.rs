@@ -163,6 +163,33 @@ async fn what_another_database_left_waits_for_consent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_lock_somebody_else_has_says_so() {
+    let (switch, eyes) = switch().await;
+    let fixture = connected(&switch).await;
+    let (session, _) = eyes.up().await;
+    let lock = session.steal("l2gw").await.unwrap();
+    let words = "another controller has the lock l2gw of the switch's database";
+    let device = until(&fixture, "withheld", json!(words)).await;
+    assert_eq!(device["status"], "ERROR");
+    assert_eq!(
+        device["status_reason"],
+        format!("nothing is written: {words}")
+    );
+    attached(&fixture, "p1").await;
+    let plan = fixture.get("/v2.0/l2-devices/tor/plan").await;
+    let plan = &plan["l2_device_plan"];
+    assert_eq!(
+        (&plan["steps"], &plan["withheld"]),
+        (&json!([]), &json!(words))
+    );
+    assert_eq!(plan["waiting"].as_array().unwrap().len(), 2);
+
+    session.unlock(lock).await.unwrap();
+    let device = until(&fixture, "rows_held", json!(2)).await;
+    assert_eq!(device["withheld"], json!(null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn devices_that_are_away_are_known_and_cannot_be_compared() {
     let fixture = Fixture::that_saw(&["tor"]).await;
     let device = until(&fixture, "status", json!("DOWN")).await;
