@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::desired::NodeConfig;
 use super::events::Events;
+use super::guard;
 use super::message;
 use super::name::InterfaceName;
 use super::netlink::{BATCH, Netlink, Request};
@@ -102,7 +103,10 @@ impl Progress {
 
 impl Step {
     fn is_removal(&self) -> bool {
-        matches!(self, Self::DeleteDevice(_) | Self::RemoveFilter)
+        matches!(
+            self,
+            Self::DeleteDevice(_) | Self::RemoveFilter | Self::PutGuard(None)
+        )
     }
 
     fn others_depend_on_it(&self) -> bool {
@@ -176,6 +180,11 @@ impl Applier<'_> {
             Step::RemoveFilter => {
                 self.flush(pending, progress)?;
                 let done = nft::run(&nft::removal());
+                return self.other(step, done, progress);
+            }
+            Step::PutGuard(guard) => {
+                self.flush(pending, progress)?;
+                let done = guard::put(guard.as_deref());
                 return self.other(step, done, progress);
             }
             Step::CreateBridge(name, shape) => {

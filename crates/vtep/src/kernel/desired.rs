@@ -21,6 +21,7 @@ use std::sync::Arc;
 use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, RemoteMac, SwitchState};
 use model::value::{MacAddress, VlanId, Vni, is_tunnel_endpoint};
 
+use super::guard::Guard;
 use super::name::{InterfaceName, bridge_address};
 use super::nft;
 use super::state::{
@@ -180,6 +181,7 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
     if !desired.state.bridges.is_empty() {
         desired.state.filter = Some(filter(&desired.state, config));
     }
+    desired.state.guard = Guard::of(&desired.state);
     desired
 }
 

@@ -22,6 +22,7 @@ pub mod desired;
 mod elf;
 mod entries;
 mod events;
+pub mod guard;
 mod learnt;
 mod message;
 pub mod name;
@@ -286,6 +287,7 @@ impl Kernel {
             let old = std::mem::replace(&mut self.known, seen);
             let old_indexes = std::mem::replace(&mut self.indexes, indexes);
             self.known.filter = old.filter.clone();
+            self.known.guard = old.guard.clone();
             self.known.bridge_netfilter = sysctl::bridge_netfilter();
             if !everywhere {
                 everywhere = !self.carry_over(old, &old_indexes, &mut bridges);
@@ -302,6 +304,7 @@ impl Kernel {
         }
         if stale.filter {
             self.known.filter = nft::observe()?;
+            self.known.guard = guard::observe()?;
         }
         Ok(())
     }

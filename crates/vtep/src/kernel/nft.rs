@@ -175,14 +175,20 @@ pub(crate) fn run(script: &str) -> io::Result<()> {
 
 /// What is in place; nothing where there is no table of ours.
 pub(crate) fn observe() -> io::Result<Option<Filter>> {
-    let list = ["-j", "list", "table", "inet", "l2gw"];
+    Ok(table::<Listing>("inet")?.map(Listing::filter))
+}
+
+/// The table of ours of a family, if it is there.
+pub(super) fn table<T: serde::de::DeserializeOwned>(family: &str) -> io::Result<Option<T>> {
+    let list = ["-j", "list", "table", family, "l2gw"];
     let output = nft(list).spawn()?.wait_with_output()?;
     if output.status.success() {
-        let listing: Listing = serde_json::from_slice(&output.stdout)?;
-        return Ok(Some(listing.filter()));
+        return Ok(Some(serde_json::from_slice(&output.stdout)?));
     }
     let error = String::from_utf8_lossy(&output.stderr);
-    if error.contains("No such file or directory") {
+    // Some kernels lack a family.
+    let none = ["No such file or directory", "not supported"];
+    if none.iter().any(|words| error.contains(words)) {
         return Ok(None);
     }
     Err(failure(&output))

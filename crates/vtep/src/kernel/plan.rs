@@ -73,6 +73,7 @@ fn kind(step: &Step) -> &'static str {
         Step::DeleteDevice(_) => "devices deleted",
         Step::ReplaceFilter(_) | Step::ChangeFilter { .. } => "filter changes",
         Step::RemoveFilter => "filter removed",
+        Step::PutGuard(_) => "guards of ports changed",
         Step::CreateBridge(..) => "bridges created",
         Step::CreateVxlan(..) => "vxlans created",
         Step::CreateVlan(..) => "vlans created",
@@ -100,6 +101,7 @@ pub fn plan(desired: &KernelState, actual: &KernelState) -> Plan {
         planner.before.push(Step::BypassBridgeNetfilter);
     }
     planner.filter();
+    planner.guard();
     for (name, bridge) in &desired.bridges {
         planner.bridge(*name, bridge);
     }
@@ -158,6 +160,7 @@ struct Planner<'a> {
     /// Devices of VLANs that are too much and in nobody's way.
     late_vlans: Vec<InterfaceName>,
     filter_gone: bool,
+    guard_gone: Option<Step>,
 }
 
 #[derive(Default)]
@@ -213,6 +216,7 @@ impl<'a> Planner<'a> {
             remove: Vec::new(),
             late_vlans: Vec::new(),
             filter_gone: false,
+            guard_gone: None,
         }
     }
 
@@ -473,6 +477,7 @@ impl<'a> Planner<'a> {
         let vlans = &self.late_vlans;
         let gone = vxlans.filter(late).chain(vlans).chain(bridges).copied();
         steps.extend(gone.map(Step::DeleteDevice));
+        steps.extend(self.guard_gone);
         if self.filter_gone {
             steps.push(Step::RemoveFilter);
         }

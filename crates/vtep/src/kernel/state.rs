@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use model::value::MacAddress;
 
+use super::guard::Guard;
 use super::name::InterfaceName;
 use super::vlan::{Steering, VlanDevice};
 
@@ -38,6 +39,8 @@ pub struct KernelState {
     pub interfaces: BTreeMap<InterfaceName, Interface>,
     /// The packet filter that decides whose frames enter, while there is anything to enter.
     pub filter: Option<Filter>,
+    /// Keeps tagged frames off ports that are in a bridge themselves, while there is one.
+    pub guard: Option<Guard>,
     /// Whether bridged frames go through the host's IP packet filter (`net.bridge.bridge-nf-call-*`): costs a third of
     /// the throughput, tracks tenants' connections in the host and reassembles their fragments.
     pub bridge_netfilter: bool,
@@ -234,6 +237,7 @@ impl KernelState {
             && self.vxlans.is_empty()
             && self.vlans.is_empty()
             && self.filter.is_none()
+            && self.guard.is_none()
     }
 
     /// The bridge an interface is a port of.

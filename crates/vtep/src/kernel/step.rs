@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use model::value::MacAddress;
 
+use super::guard::Guard;
 use super::name::InterfaceName;
 use super::state::{
     Bridge, BridgePort, BridgeSettings, Destination, Filter, HostSide, KernelState, Link, Pinned,
@@ -34,6 +35,8 @@ pub enum Step {
     },
     /// Remove the packet filter.
     RemoveFilter,
+    /// Put the guard of ports in place, in one transaction, or remove it.
+    PutGuard(Option<Box<Guard>>),
     /// Create a bridge, down.
     CreateBridge(InterfaceName, Box<BridgeShape>),
     /// Change a bridge on the fly.
@@ -184,7 +187,8 @@ impl Step {
             Self::BypassBridgeNetfilter
             | Self::ReplaceFilter(_)
             | Self::ChangeFilter { .. }
-            | Self::RemoveFilter => None,
+            | Self::RemoveFilter
+            | Self::PutGuard(_) => None,
             Self::DeleteDevice(name)
             | Self::CreateBridge(name, _)
             | Self::ChangeBridge { name, .. }
@@ -227,6 +231,7 @@ impl KernelState {
                 }
             }
             Step::RemoveFilter => self.filter = None,
+            Step::PutGuard(guard) => self.guard = guard.as_deref().cloned(),
             Step::CreateBridge(name, shape) => {
                 let bridge = Bridge {
                     link: shape.link.clone(),
@@ -497,6 +502,11 @@ impl fmt::Display for Step {
                 Ok(())
             }
             Self::RemoveFilter => f.write_str("remove filter"),
+            Self::PutGuard(Some(guard)) => {
+                f.write_str("no tagged frames on")?;
+                guard.ports.iter().try_for_each(|port| write!(f, " {port}"))
+            }
+            Self::PutGuard(None) => f.write_str("remove guard of ports"),
             Self::CreateBridge(name, shape) => {
                 write!(f, "create bridge {name}: {}", shape.link.alias)
             }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | VLAN 1 to 4094 | a sub-interface of the port | a pair of devices: one in the bridge, and its other end, from and to which programs steer the frames |
 //! | VLAN 0 | the port's own interface in the bridge | the same as any other |
-//! | tagged frames into and out of VLAN 0 | pass as they are, as through any bridge | pass not |
+//! | tagged frames into and out of VLAN 0 | stopped by the [`guard`](super::guard) | stopped by the programs |
 //! | a second tag | the tenants' own affair, passes | the same |
 //! | needs | kernel module `8021q` | `NET_CLS_BPF`, `NET_SCH_INGRESS`, `tc` of iproute2, CAP_BPF |
 

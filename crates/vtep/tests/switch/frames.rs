@@ -280,3 +280,57 @@ fn the_bridge_answers_for_declared_stations_and_not_for_the_host() {
     assert_eq!(ask("10.0.0.1"), None);
     assert_eq!(ask("192.0.2.1"), None);
 }
+
+#[test]
+fn a_port_without_vlans_passes_no_tagged_frames() {
+    let lab = Lab::new();
+    let hello = frame_from(TENANT);
+    let tagged = |standard: u16, tag: u16| {
+        let tag = [tag.to_be_bytes(), hello.ethertype.to_be_bytes()].concat();
+        Ethernet {
+            ethertype: standard,
+            payload: [&tag, &hello.payload[..]].concat(),
+            ..hello.clone()
+        }
+    };
+    // 0x8100 is a VLAN's tag, 0x88a8 a provider's; VLAN 0 is none, but a priority.
+    let cases = [
+        (hello.clone(), true),
+        (tagged(0x8100, 0xe000), true),
+        (tagged(0x8100, 100), false),
+        (tagged(0x88a8, 100), false),
+    ];
+    for (frame, passes) in &cases {
+        let capture = Capture::start(&lab.underlay, "und").unwrap();
+        lab.tenant_sends(frame);
+        let tunnelled = capture.finish().unwrap().into_iter();
+        let ours = tunnelled.filter_map(|seen| seen.vxlan());
+        let ours = ours.filter(|vxlan| vxlan.inner.from == TENANT).count();
+        assert_eq!(ours > 0, *passes, "out: {frame:?}");
+
+        let bytes = [&[8, 0, 0, 0, 0, 1, 200, 0][..], &frame.bytes()].concat();
+        let arrived = lab.arriving(|| {
+            let sent = lab.underlay.enter(|| {
+                let socket = UdpSocket::bind(("192.0.2.2", 0))?;
+                Ok(socket.send_to(&bytes, ("192.0.2.1", 4789))?)
+            });
+            sent.unwrap();
+        });
+        let arrived = arrived.iter().filter(|seen| seen.from == TENANT).count();
+        assert_eq!(arrived > 0, *passes, "in: {frame:?}");
+    }
+    // Nobody learns from what is not let in.
+    lab.tenant_sends(&Ethernet {
+        from: [2, 0, 0, 0, 0xee, 9],
+        ..tagged(0x8100, 100)
+    });
+    let fdb = lab
+        .gateway
+        .command("bridge")
+        .args(["fdb", "show", "dev", "eth1"])
+        .output()
+        .unwrap();
+    let fdb = String::from_utf8(fdb.stdout).unwrap();
+    assert!(fdb.contains("02:00:00:00:ee:01"), "{fdb}");
+    assert!(!fdb.contains("02:00:00:00:ee:09"), "{fdb}");
+}

@@ -409,6 +409,18 @@ fn an_interface_is_bound_and_let_go() {
     kernel.converge(&target, &never).unwrap();
     assert_same(&seen(), &target);
 
+    // So are the rules that keep tagged frames off it.
+    for damage in [
+        "delete table bridge l2gw",
+        "flush chain bridge l2gw forward",
+    ] {
+        settle(&mut kernel);
+        run("nft", damage);
+        assert!(kernel.is_stale().unwrap(), "{damage}");
+        kernel.converge(&target, &never).unwrap();
+        assert_same(&seen(), &target);
+    }
+
     kernel
         .converge(&desired(&picture(), &with_port).state, &never)
         .unwrap();

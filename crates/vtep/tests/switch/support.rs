@@ -200,6 +200,7 @@ pub(crate) fn assert_same(seen: &KernelState, wanted: &KernelState) {
         && seen.vxlans == wanted.vxlans
         && seen.vlans == wanted.vlans
         && seen.filter == wanted.filter
+        && seen.guard == wanted.guard
         && interfaces
             .into_iter()
             .all(|(name, interface)| seen.interfaces.get(name) == Some(interface));

@@ -7,6 +7,19 @@ use crate::kernel::step::Step;
 use crate::kernel::vlan::{Steering, VlanDevice, VlanShape};
 
 impl<'a> Planner<'a> {
+    /// Before a port comes into a bridge, and after it left.
+    pub(super) fn guard(&mut self) {
+        let wanted = &self.desired.guard;
+        if *wanted == self.actual.guard {
+            return;
+        }
+        let step = Step::PutGuard(wanted.clone().map(Box::new));
+        match wanted {
+            Some(_) => self.before.push(step),
+            None => self.guard_gone = Some(step),
+        }
+    }
+
     /// The device of a VLAN as it is and stays.
     fn held_vlan(&self, name: InterfaceName) -> Option<&'a VlanDevice> {
         let held = self.actual.vlans.get(&name)?;

@@ -181,7 +181,10 @@ fn hurt_vlan(state: &mut KernelState, kind: u8, name: InterfaceName) {
     let bridge = state.bridges.keys().next().copied();
     let vlan = state.vlans.get_mut(&name).unwrap();
     match kind {
-        14 => vlan.up = false,
+        14 => {
+            vlan.up = false;
+            state.guard = None;
+        }
         15 => vlan.link.mtu = 1400,
         16 => vlan.steering = Steering::Unknown,
         17 => {
@@ -219,6 +222,7 @@ fn holds(state: &KernelState, wanted: &KernelState) -> Result<(), TestCaseError>
     prop_assert_eq!(&state.vxlans, &wanted.vxlans);
     prop_assert_eq!(&state.vlans, &wanted.vlans);
     prop_assert_eq!(&state.filter, &wanted.filter);
+    prop_assert_eq!(&state.guard, &wanted.guard);
     prop_assert!(!state.bridge_netfilter || wanted.bridges.is_empty());
     for (name, held) in &state.interfaces {
         match wanted.interfaces.get(name) {

@@ -6,6 +6,7 @@ use netlink_packet_core::Emitable;
 
 use super::super::desired::{NodeConfig, desired};
 use super::super::plan::plan;
+use super::super::{observe, tc};
 use super::*;
 
 /// One network on VLAN 0 and 100 of a port.
@@ -54,6 +55,7 @@ fn sub_interfaces_are_planned_like_this() {
     assert_eq!(
         planned(VlanForm::Subinterfaces),
         "\
+no tagged frames on eth1
 create vlan gv393255b20611: l2gw:vlan 100 of eth1
 attach eth1 to gbba1e34a52aea
 host side of gv393255b20611: ipv6 false link-local false arp false
@@ -130,4 +132,26 @@ fn a_sub_interface_is_asked_for_by_number_and_vlan() {
         .map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect())
         .collect();
     assert_eq!(words.join(" "), attributes.join(" "));
+}
+
+/// The kernel proves of each program that it ends, along every path.
+#[test]
+fn the_kernel_takes_a_program_for_every_vlan_of_a_port() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    let port: InterfaceName = "port".parse().unwrap();
+    make_port(port).unwrap();
+    let mut netlink = Netlink::open().unwrap();
+    let index = observe::index(&mut netlink, port).unwrap().unwrap();
+    for count in [1, 2, 4095] {
+        let vlans = (0..count).filter_map(VlanId::new);
+        let devices = vlans.map(|vlan| (vlan, 1000 + u32::from(vlan.get())));
+        let (section, program) = inward(&devices.collect());
+        tc::attach(&mut netlink, (port, index), &(section.clone(), program)).unwrap();
+        assert_eq!(
+            tc::observe(&mut netlink).unwrap(),
+            [(index, section)].into()
+        );
+    }
+    tc::detach(&mut netlink, index).unwrap();
+    assert_eq!(tc::observe(&mut netlink).unwrap(), Filters::new());
 }
