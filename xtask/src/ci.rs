@@ -50,15 +50,12 @@ fn step(name: &'static str, run: impl FnOnce() -> Result<bool>) -> (&'static str
 
 /// Runs every fuzzing test again, each for a minute instead of seconds.
 fn fuzz() -> Result<bool> {
+    let packages = ["l2gw-ovsdb", "l2gw-hardware-vtep", "l2gw-server"];
     Ok(cargo()
-        .args([
-            "test",
-            "--package",
-            "l2gw-ovsdb",
-            "--package",
-            "l2gw-hardware-vtep",
-        ])
-        .args(["--test", "fuzz", "--test", "switch", "--", "fuzz", "any_"])
+        .arg("test")
+        .args(packages.iter().flat_map(|package| ["--package", package]))
+        .args(["--lib", "--test", "fuzz", "--test", "switch"])
+        .args(["--", "fuzz", "any_"])
         .env("L2GW_FUZZ_SECONDS", "60")
         .status()
         .context("cannot run cargo")?

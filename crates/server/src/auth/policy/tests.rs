@@ -237,3 +237,65 @@ proptest! {
         }
     }
 }
+
+/// Texts that mean something in a policy file.
+const WORDS: [&str; 24] = [
+    "\"get_l2_gateway\": ",
+    "\"context_is_admin\": ",
+    "\"admin_only\": ",
+    "\"rule:admin_only\"",
+    "rule:",
+    "role:",
+    "project_id:%(project_id)s",
+    "is_admin:True",
+    " and ",
+    " or ",
+    "not ",
+    "(",
+    ")",
+    "!",
+    "@",
+    "%(",
+    "''",
+    "\"",
+    "\n",
+    "- ",
+    "&a ",
+    "*a",
+    "{",
+    "null",
+];
+
+#[test]
+fn any_policy_file_is_understood_or_refused_with_a_reason() {
+    let recordings = [
+        "\"context_is_admin\": \"role:admin\"\n\"admin_or_owner\": \"rule:context_is_admin or project_id:%(project_id)s\"\n\
+         \"get_l2_gateway\": \"rule:admin_or_owner\"\n\"create_l2_remote_mac\": \"role:orchestrator and not role:reader\"\n",
+        "get_l2_gateways: '@'\ndelete_network: '!'\nupdate_l2_gateway: '(role:a or role:b) and (not role:c)'\n",
+        "# nothing\n",
+    ];
+    let recordings = recordings.map(|text| text.as_bytes().to_vec());
+    let callers = [caller("p1", &["admin"]), caller("p2", &["member"])];
+    testkit::fuzz::run(&recordings, &WORDS, |file| {
+        let text = String::from_utf8_lossy(file);
+        match Policy::parse(&text) {
+            // Whatever it says, it answers.
+            Ok(policy) => {
+                for caller in &callers {
+                    for resource in table::ALL {
+                        for operation in Operation::ALL {
+                            policy.allows(caller, operation, resource, Some("p1"));
+                        }
+                    }
+                }
+            }
+            Err((line, reason)) => {
+                assert!(!reason.is_empty());
+                // What ends a line in YAML (1.1 section 4.2).
+                let breaks = ['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'];
+                let lines = text.chars().filter(|c| breaks.contains(c)).count() + 1;
+                assert!(line.is_none_or(|line| line <= lines + 1), "{line:?}");
+            }
+        }
+    });
+}
