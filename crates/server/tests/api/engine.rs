@@ -1,5 +1,5 @@
 //! The database engine below the servers of this suite. It is built twice: the program `api` keeps its data in SQLite,
-//! `api_postgres` in PostgreSQL, and what clients see is the same.
+//! `api_postgres` (a link to the same directory) in PostgreSQL, and what clients see is the same.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
