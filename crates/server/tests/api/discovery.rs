@@ -129,3 +129,32 @@ async fn clients_find_version_resources_and_extensions() {
     );
     assert_eq!(status, 404);
 }
+
+/// A path of the document with something in its places.
+fn filled(path: &str) -> String {
+    // An extension that does not exist is answered as a path that does not.
+    let mut filled = path.replace("{alias}", "l2-gateway");
+    for place in ["{id}", "{name}", "{project}"] {
+        filled = filled.replace(place, "none");
+    }
+    assert!(!filled.contains('{'), "{path}");
+    filled
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_described_is_served_with_just_these_methods() {
+    let server = Fixture::start().await;
+    let described = server.get("/openapi.json").await;
+    for (path, item) in described["paths"].as_object().unwrap() {
+        for method in ["GET", "POST", "PUT", "DELETE", "PATCH"] {
+            let url = server.url(&filled(path));
+            let request = server.client.request(method.parse().unwrap(), url);
+            let response = request.send().await.unwrap();
+            let status = response.status().as_u16();
+            let body = response.text().await.unwrap();
+            let is_described = item.get(method.to_lowercase()).is_some();
+            assert_eq!(status != 405, is_described, "{method} {path}: {status}");
+            assert!(!body.contains("HTTPNotFound"), "{method} {path}: {body}");
+        }
+    }
+}

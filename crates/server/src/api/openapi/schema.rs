@@ -1,0 +1,179 @@
+//! JSON Schema of what goes in and what comes out, from the shapes of attributes.
+
+use model::resource::{Attribute, Post, Resource, Shape};
+use model::value::Vni;
+use serde_json::{Map, Value, json};
+
+/// A number may also come as text.
+const NUMBER: &str = "^ *[0-9]+ *$";
+
+/// What is shown.
+pub(super) fn shown(attributes: &'static [Attribute]) -> Value {
+    let visible = attributes.iter().filter(|a| a.visible);
+    let properties: Map<String, Value> = visible
+        .map(|attribute| {
+            (
+                attribute.name.to_owned(),
+                described(attribute, output(attributes, attribute.shape)),
+            )
+        })
+        .collect();
+    json!({"type": "object", "properties": properties})
+}
+
+/// What a POST takes, without what the path says.
+pub(super) fn created(resource: &'static Resource, in_path: Option<&str>) -> Value {
+    let given = resource
+        .attributes
+        .iter()
+        .filter(|a| a.visible && a.post != Post::Refused)
+        .filter(|a| in_path != Some(a.name));
+    let required: Vec<_> = given
+        .clone()
+        .filter(|a| a.post == Post::Required)
+        .map(|a| a.name)
+        .collect();
+    json!({
+        "type": "object",
+        "properties": inputs(resource, given),
+        "required": required,
+        "additionalProperties": false,
+    })
+}
+
+/// What a PUT takes.
+pub(super) fn updated(resource: &'static Resource) -> Value {
+    let given = resource.attributes.iter().filter(|a| a.visible && a.put);
+    json!({
+        "type": "object",
+        "properties": inputs(resource, given),
+        "additionalProperties": false,
+    })
+}
+
+/// What may be given, under every name that is understood.
+fn inputs(
+    resource: &'static Resource,
+    given: impl Iterator<Item = &'static Attribute>,
+) -> Map<String, Value> {
+    let mut properties = Map::new();
+    for attribute in given {
+        for name in [&[attribute.name], attribute.aliases].concat() {
+            let mut schema = described(attribute, input(resource, attribute.shape));
+            if attribute.post == Post::Optional(model::resource::Default::Null)
+                && !matches!(attribute.shape, Shape::VlanText | Shape::Mirror(_))
+            {
+                schema = json!({"anyOf": [schema, {"type": "null"}]});
+            }
+            properties.insert(name.to_owned(), schema);
+        }
+    }
+    properties
+}
+
+fn described(attribute: &Attribute, mut schema: Value) -> Value {
+    schema["description"] = attribute.help.into();
+    schema
+}
+
+/// What a shape takes.
+fn input(resource: &'static Resource, shape: Shape) -> Value {
+    let text = |max: usize| json!({"type": "string", "maxLength": max, "pattern": "^[^\\u0000]*$"});
+    match shape {
+        Shape::Text(max) => text(max),
+        Shape::Project => text(255),
+        Shape::Word(words) => json!({"type": "string", "enum": words}),
+        Shape::Integer(min, max) => json!({"anyOf": [
+            {"type": "integer", "minimum": min, "maximum": max},
+            {"type": "string", "pattern": NUMBER},
+        ]}),
+        Shape::Vni => json!({"anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": Vni::MAX},
+            {"type": "string", "pattern": NUMBER},
+        ]}),
+        Shape::Bool => json!({"anyOf": [
+            {"type": "boolean"},
+            {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"},
+        ]}),
+        Shape::VlanText => json!({"type": "string"}),
+        Shape::Mirror(of) => resource
+            .attribute(of)
+            .map_or(Value::Bool(true), |attribute| {
+                input(resource, attribute.shape)
+            }),
+        Shape::Devices => json!({
+            "type": "array", "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["device_name", "interfaces"],
+                "properties": {
+                    "device_name": {"type": "string", "minLength": 1, "maxLength": 255},
+                    "interfaces": {"type": "array", "minItems": 1, "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {
+                            "name": {"type": "string", "minLength": 1, "maxLength": 255},
+                            "segmentation_id": {"type": "array", "minItems": 1, "items": {
+                                "description": "0 to 4094; as upstream, whatever Python's int() takes",
+                                "type": ["number", "string", "boolean"],
+                            }},
+                        },
+                    }},
+                },
+            },
+        }),
+        Shape::FixedIps => json!({"type": "array", "items": {
+            "type": "object",
+            "required": ["ip_address"],
+            "properties": {"ip_address": {"type": "string"}, "subnet_id": {}},
+            "additionalProperties": false,
+        }}),
+        Shape::BindingProfile => json!({"type": ["object", "null"]}),
+        Shape::Id
+        | Shape::Reference(..)
+        | Shape::Mac
+        | Shape::Ip
+        | Shape::TunnelEndpoint
+        | Shape::Constant(_)
+        | Shape::Status
+        | Shape::StatusReason
+        | Shape::Revision
+        | Shape::CreatedAt
+        | Shape::UpdatedAt => json!({"type": "string"}),
+    }
+}
+
+/// What a shape shows.
+fn output(attributes: &'static [Attribute], shape: Shape) -> Value {
+    match shape {
+        Shape::Id | Shape::Reference(..) => json!({"type": "string", "format": "uuid"}),
+        Shape::Text(_) | Shape::Word(_) | Shape::Project => json!({"type": "string"}),
+        Shape::Integer(min, max) => json!({"type": "integer", "minimum": min, "maximum": max}),
+        Shape::Bool => json!({"type": "boolean"}),
+        Shape::Mac => json!({"type": "string", "pattern": "^([0-9a-f]{2}:){5}[0-9a-f]{2}$"}),
+        Shape::Ip => json!({"anyOf": [
+            {"type": "string", "format": "ipv4"}, {"type": "string", "format": "ipv6"},
+            {"type": "null"},
+        ]}),
+        Shape::TunnelEndpoint => json!({"type": "string", "format": "ipv4"}),
+        Shape::Vni => json!({"type": ["integer", "null"], "minimum": 1, "maximum": Vni::MAX}),
+        Shape::VlanText => json!({"anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 4094}, {"const": ""},
+        ]}),
+        Shape::Devices | Shape::FixedIps => json!({"type": "array", "items": {"type": "object"}}),
+        Shape::BindingProfile => json!({"type": "object"}),
+        Shape::Mirror(of) => attributes
+            .iter()
+            .find(|attribute| attribute.name == of)
+            .map_or(Value::Bool(true), |attribute| {
+                output(attributes, attribute.shape)
+            }),
+        Shape::Constant(text) => {
+            json!({"const": serde_json::from_str::<Value>(text).unwrap_or_default()})
+        }
+        Shape::Status => json!({"enum": ["BUILD", "ACTIVE", "DOWN", "ERROR"]}),
+        Shape::StatusReason => json!({"type": ["string", "null"]}),
+        Shape::Revision => json!({"type": "integer", "minimum": 1}),
+        Shape::CreatedAt | Shape::UpdatedAt => json!({"type": "string", "format": "date-time"}),
+    }
+}
