@@ -14,16 +14,15 @@
 //! bridge is up before its neighbour entries, which it loses when it goes down; a VXLAN device is up last, so that it
 //! never forwards without its port flags. Removing a device comes early only where a new one needs its key.
 
+mod entries;
 mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use model::value::MacAddress;
-
 use super::name::InterfaceName;
-use super::scope::{Entries, Scope};
-use super::state::{Bridge, BridgePort, KernelState, Pinned, PortFlags, Vxlan};
+use super::scope::Scope;
+use super::state::{Bridge, BridgePort, KernelState, PortFlags, Vxlan};
 use super::step::Step;
 use super::vlan::{self, Steering};
 
@@ -44,7 +43,7 @@ impl Plan {
     pub fn summary(&self) -> String {
         let mut counts: Vec<(&str, usize)> = Vec::new();
         for step in &self.steps {
-            let kind = kind(step);
+            let kind = step.kind();
             match counts.iter_mut().find(|(known, _)| *known == kind) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((kind, 1)),
@@ -64,33 +63,6 @@ impl fmt::Display for Plan {
             writeln!(f, "{step}")?;
         }
         Ok(())
-    }
-}
-
-fn kind(step: &Step) -> &'static str {
-    match step {
-        Step::BypassBridgeNetfilter => "bridge netfilter bypassed",
-        Step::DeleteDevice(_) => "devices deleted",
-        Step::ReplaceFilter(_) | Step::ChangeFilter { .. } => "filter changes",
-        Step::RemoveFilter => "filter removed",
-        Step::PutGuard(_) => "guards of ports changed",
-        Step::CreateBridge(..) => "bridges created",
-        Step::CreateVxlan(..) => "vxlans created",
-        Step::CreateVlan(..) => "vlans created",
-        Step::ChangeBridge { .. }
-        | Step::ChangeVxlan { .. }
-        | Step::ChangeVlan { .. }
-        | Step::SetHostSide(..) => "device settings",
-        Step::Steer(..) => "interfaces steered",
-        Step::Attach { .. } => "ports attached",
-        Step::Detach { .. } => "ports detached",
-        Step::SetPortFlags(..) => "port settings",
-        Step::BringUp(_) => "brought up",
-        Step::PutStation { .. } => "stations put",
-        Step::RemoveStation { .. } => "stations removed",
-        Step::AddFlood(..) | Step::RemoveFlood(..) => "flood changes",
-        Step::PutNeighbour { .. } => "neighbours put",
-        Step::RemoveNeighbour { .. } => "neighbours removed",
     }
 }
 
@@ -146,7 +118,7 @@ struct Planner<'a> {
     /// Devices that must go before others can come.
     early: BTreeSet<InterfaceName>,
     /// Entries to pin and to unpin, by bridge, until the VXLAN device's half of the entry claims them.
-    pins: BTreeMap<InterfaceName, Pins>,
+    pins: BTreeMap<InterfaceName, entries::Pins>,
     before: Vec<Step>,
     bridges: Vec<Step>,
     vxlans: Vec<Step>,
@@ -161,12 +133,6 @@ struct Planner<'a> {
     late_vlans: Vec<InterfaceName>,
     filter_gone: bool,
     guard_gone: Option<Step>,
-}
-
-#[derive(Default)]
-struct Pins {
-    put: BTreeMap<MacAddress, InterfaceName>,
-    remove: BTreeMap<MacAddress, InterfaceName>,
 }
 
 impl<'a> Planner<'a> {
@@ -261,75 +227,6 @@ impl<'a> Planner<'a> {
         self.bridge_entries(name, wanted, held, None);
     }
 
-    /// A bridge's entries: all, or those that are named.
-    fn bridge_entries(
-        &mut self,
-        name: InterfaceName,
-        wanted: &Bridge,
-        held: Option<&Bridge>,
-        only: Option<&Entries>,
-    ) {
-        let pins = self.pins(name, wanted, held, only.map(|only| &only.stations));
-        self.pins.insert(name, pins);
-
-        let nothing = BTreeMap::new();
-        let neighbours = held
-            .filter(|held| held.up)
-            .map_or(&nothing, |held| &held.neighbours);
-        let only = only.map(|only| &only.neighbours);
-        for (ip, wanted, held) in pairs(&wanted.neighbours, neighbours, only) {
-            match (wanted, held) {
-                (Some(mac), held) if Some(mac) != held => self.put.push(Step::PutNeighbour {
-                    bridge: name,
-                    ip: *ip,
-                    mac: *mac,
-                }),
-                (None, Some(_)) => self.remove.push(Step::RemoveNeighbour {
-                    bridge: name,
-                    ip: *ip,
-                }),
-                _ => {}
-            }
-        }
-    }
-
-    fn pins(
-        &self,
-        name: InterfaceName,
-        wanted: &Bridge,
-        held: Option<&Bridge>,
-        only: Option<&BTreeSet<MacAddress>>,
-    ) -> Pins {
-        let nothing = BTreeMap::new();
-        let held = held.map_or(&nothing, |held| &held.pinned);
-        let mut pins = Pins::default();
-        // Pins vanish with the port's place in the bridge. Stations share few ports, so the last answer mostly serves.
-        let mut last: Option<(InterfaceName, bool)> = None;
-        let mut stays = |port: InterfaceName| match last {
-            Some((known, stays)) if known == port => stays,
-            _ => {
-                let wanted = self.desired.vxlans.get(&port);
-                let stays = !self.early.contains(&port)
-                    && wanted.is_some_and(|v| v.port.bridge == Some(name));
-                last = Some((port, stays));
-                stays
-            }
-        };
-        for (mac, wanted, held) in pairs(&wanted.pinned, held, only) {
-            let held: Option<&Pinned> = held.filter(|pinned| !self.early.contains(&pinned.port));
-            match (wanted, held) {
-                (Some(wanted), held) if Some(wanted) != held => {
-                    pins.put.insert(*mac, wanted.port);
-                }
-                (None, Some(held)) if stays(held.port) => {
-                    pins.remove.insert(*mac, held.port);
-                }
-                _ => {}
-            }
-        }
-        pins
-    }
-
     fn vxlan(&mut self, name: InterfaceName, wanted: &Vxlan) {
         let held = self
             .actual
@@ -367,40 +264,6 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A VXLAN device's stations: all, or those that are named.
-    fn stations(
-        &mut self,
-        name: InterfaceName,
-        wanted: &Vxlan,
-        held: Option<&Vxlan>,
-        only: Option<&BTreeSet<MacAddress>>,
-    ) {
-        let nothing = BTreeMap::new();
-        let fdb = held.map_or(&nothing, |held| &held.fdb);
-        let mut no_pins = Pins::default();
-        let bridge = wanted.port.bridge;
-        let pins = bridge
-            .and_then(|bridge| self.pins.get_mut(&bridge))
-            .unwrap_or(&mut no_pins);
-        for (mac, wanted, held) in pairs(&wanted.fdb, fdb, only) {
-            match (wanted, held) {
-                (Some(to), held) if Some(to) != held => self.put.push(Step::PutStation {
-                    port: name,
-                    mac: *mac,
-                    destination: Some(*to),
-                    pin: claim(&mut pins.put, mac, name),
-                }),
-                (None, Some(_)) => self.remove.push(Step::RemoveStation {
-                    port: name,
-                    mac: *mac,
-                    forget: true,
-                    unpin: claim(&mut pins.remove, mac, name),
-                }),
-                _ => {}
-            }
-        }
-    }
-
     /// Places an interface in its bridge, with its flags.
     fn port(&mut self, interface: InterfaceName, wanted: &BridgePort, held: Option<&BridgePort>) {
         let mut flags = held.map(|held| held.flags).unwrap_or_default();
@@ -411,27 +274,6 @@ impl<'a> Planner<'a> {
         }
         if wanted.bridge.is_some() && flags != wanted.flags {
             self.ports.push(Step::SetPortFlags(interface, wanted.flags));
-        }
-    }
-
-    /// Pins whose other half is right already.
-    fn remaining_pins(&mut self) {
-        for pins in std::mem::take(&mut self.pins).into_values() {
-            let put = pins.put.into_iter().map(|(mac, port)| Step::PutStation {
-                port,
-                mac,
-                destination: None,
-                pin: true,
-            });
-            self.put.extend(put);
-            let remove = pins.remove.into_iter();
-            self.remove
-                .extend(remove.map(|(mac, port)| Step::RemoveStation {
-                    port,
-                    mac,
-                    forget: false,
-                    unpin: true,
-                }));
         }
     }
 
@@ -490,51 +332,6 @@ impl<'a> Planner<'a> {
         steps.extend(self.remove);
         Plan { steps }
     }
-}
-
-fn claim(
-    pins: &mut BTreeMap<MacAddress, InterfaceName>,
-    mac: &MacAddress,
-    port: InterfaceName,
-) -> bool {
-    let mine = pins.get(mac) == Some(&port);
-    if mine {
-        pins.remove(mac);
-    }
-    mine
-}
-
-/// What either map holds under each key in order: of all keys, or of those given.
-fn pairs<'m, K: Ord, V>(
-    wanted: &'m BTreeMap<K, V>,
-    held: &'m BTreeMap<K, V>,
-    only: Option<&'m BTreeSet<K>>,
-) -> Box<dyn Iterator<Item = (&'m K, Option<&'m V>, Option<&'m V>)> + 'm> {
-    match only {
-        None => Box::new(union(wanted, held)),
-        Some(keys) => Box::new(keys.iter().map(|key| (key, wanted.get(key), held.get(key)))),
-    }
-}
-
-/// Both maps' keys in order, each with what either holds. Walking only what is wanted would leave the rest for ever.
-fn union<'m, K: Ord, V>(
-    wanted: &'m BTreeMap<K, V>,
-    held: &'m BTreeMap<K, V>,
-) -> impl Iterator<Item = (&'m K, Option<&'m V>, Option<&'m V>)> {
-    let mut wanted = wanted.iter().peekable();
-    let mut held = held.iter().peekable();
-    std::iter::from_fn(move || {
-        let order = match (wanted.peek(), held.peek()) {
-            (Some((w, _)), Some((h, _))) => w.cmp(h),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (None, None) => return None,
-        };
-        let wanted = if order.is_le() { wanted.next() } else { None };
-        let held = if order.is_ge() { held.next() } else { None };
-        let (key, _) = wanted.or(held)?;
-        Some((key, wanted.map(|(_, v)| v), held.map(|(_, v)| v)))
-    })
 }
 
 #[cfg(test)]

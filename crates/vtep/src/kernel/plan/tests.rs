@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use model::switch::{
     Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState,
 };
-use model::value::{VlanId, Vni};
+use model::value::{MacAddress, VlanId, Vni};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
