@@ -1,13 +1,21 @@
 //! `cargo xtask ci`: all that CI runs, to the end even if a step fails. The last line counts the tests.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
+use nix::sys::statfs::statfs;
 
 use crate::binary::cargo;
 use crate::{demo, test};
 
+/// What the builds and the databases of the tests take together on a machine that has nothing yet, in bytes. A disk that
+/// fills up looks like anything but that: servers die, and their tests with them.
+const ROOM: u64 = 15_000_000_000;
+
 /// Runs every step; whether all of them succeeded.
 pub(crate) fn run() -> Result<bool> {
     crate::require_root("ci")?;
+    tell_room()?;
     let mut totals = test::Totals::default();
     let steps = [
         step("formatting", || run_cargo(&["fmt", "--all", "--check"])),
@@ -30,11 +38,28 @@ pub(crate) fn run() -> Result<bool> {
         step("demo", || demo::run(&demo::Options::default())),
     ];
     println!();
+    tell_room()?;
     for (name, ok) in steps {
         println!("{name}: {}", if ok { "ok" } else { "FAILED" });
     }
     println!("{} passed, {} failed", totals.passed, totals.failed);
     Ok(steps.iter().all(|(_, ok)| *ok))
+}
+
+/// Prints how much room there is where we build and where tests keep their files, and whether that may be too little.
+fn tell_room() -> Result<()> {
+    for directory in [Path::new("."), &std::env::temp_dir()] {
+        let found = statfs(directory)?;
+        let free = found.blocks_available() * u64::try_from(found.block_size())?;
+        let scarce = if free < ROOM {
+            ", which may be too little"
+        } else {
+            ""
+        };
+        let (place, free) = (directory.display(), free / 1_000_000_000);
+        println!("room in {place}: {free} GB{scarce}");
+    }
+    Ok(())
 }
 
 /// Runs one step under its headline; its name, and whether it succeeded. An error is shown here, so that the closing

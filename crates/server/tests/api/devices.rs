@@ -176,6 +176,7 @@ async fn a_device_whose_lock_somebody_else_has_says_so() {
         format!("nothing is written: {words}")
     );
     attached(&fixture, "p1").await;
+    until(&fixture, "rows_wanted", json!(2)).await;
     let plan = fixture.get("/v2.0/l2-devices/tor/plan").await;
     let plan = &plan["l2_device_plan"];
     assert_eq!(

@@ -209,10 +209,15 @@ fn hurt_vlan(state: &mut KernelState, kind: u8, name: InterfaceName) {
                 VlanKind::Subinterface { .. } => {}
             }
         }
-        _ => state.apply(&Step::Attach {
-            interface: name,
-            bridge: bridge.unwrap(),
-        }),
+        _ => {
+            // Somebody may have taken the bridges before.
+            if let Some(bridge) = bridge {
+                state.apply(&Step::Attach {
+                    interface: name,
+                    bridge,
+                });
+            }
+        }
     }
 }
 
