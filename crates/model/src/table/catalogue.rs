@@ -3,7 +3,7 @@
 
 use crate::fault::FaultKind;
 use crate::resource::Default as Def;
-use crate::resource::OnDelete::{Restrict};
+use crate::resource::OnDelete::Restrict;
 use crate::resource::{Attribute, Kind, Resource, Shape, Template, Unique};
 
 use super::{CREATED_AT, ID, NAME, PROJECT_ID, REVISION_NUMBER, TENANT_ID, UPDATED_AT};

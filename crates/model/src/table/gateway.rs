@@ -5,7 +5,9 @@ use crate::resource::Default as Def;
 use crate::resource::OnDelete::{Cascade, Restrict};
 use crate::resource::{Attribute, Extension, Kind, Resource, Shape, Template, Unique};
 
-use super::{CREATED_AT, ID, NAME, NEVER_UPDATED_AT, PROJECT_ID, REVISION_NUMBER, TENANT_ID, UPDATED_AT};
+use super::{
+    CREATED_AT, ID, NAME, NEVER_UPDATED_AT, PROJECT_ID, REVISION_NUMBER, TENANT_ID, UPDATED_AT,
+};
 
 const BASE_DESCRIPTION: &str = "Connects Neutron networks with external networks at layer 2.";
 

@@ -5,7 +5,10 @@ use crate::resource::Default as Def;
 use crate::resource::OnDelete::{Cascade, Restrict};
 use crate::resource::{Attribute, Extension, Kind, Nested, Resource, Shape, Template, Unique};
 
-use super::{CREATED_AT, ID, NAME, NEVER_UPDATED_AT, PROJECT_ID, REVISION_NUMBER, STATUS, STATUS_REASON, TENANT_ID, UPDATED_AT};
+use super::{
+    CREATED_AT, ID, NAME, NEVER_UPDATED_AT, PROJECT_ID, REVISION_NUMBER, STATUS, STATUS_REASON,
+    TENANT_ID, UPDATED_AT,
+};
 
 const REMOTE_DESCRIPTION: &str =
     "Connects local networks with networks of remote clouds at layer 2.";
