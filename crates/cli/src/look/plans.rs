@@ -21,6 +21,10 @@ const NETWORK: &str = "network";
 const DRY_RUN: &str = "dry-run";
 const ACCEPT_REMOVAL: &str = "accept-removal";
 
+/// What there is to say of a server that has never seen a switch.
+const NO_SWITCH: &str =
+    "no switch has connected to this server yet: see --device and --ovsdb-listen of `l2gw server`";
+
 /// One of these commands.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Plans {
@@ -137,6 +141,10 @@ impl Plans {
         match options.filter(|options| options.format_given) {
             Some(options) => list(found, &options, console)?,
             None => {
+                if found.is_empty() {
+                    // Nothing at all would look like all being well.
+                    writeln!(console.out, "# {NO_SWITCH}")?;
+                }
                 for (name, found) in &found {
                     match found {
                         Ok(plan) => print(name, plan, network.as_deref(), console)?,

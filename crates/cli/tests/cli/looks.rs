@@ -145,6 +145,20 @@ async fn all_devices_are_audited_and_each_database_once() {
 }
 
 #[tokio::test]
+async fn where_there_is_no_switch_to_compare_that_is_said() {
+    let service = Service::start()
+        .await
+        .on("GET /v2.0/l2-devices", 200, json!({"l2_devices": []}));
+    for command in ["plan", "audit"] {
+        let typed = service.types(&[command]).await;
+        let said = "# no switch has connected to this server yet: see --device and --ovsdb-listen of `l2gw server`\n";
+        assert_eq!((typed.code, &*typed.out), (0, said), "{}", typed.err);
+    }
+    let formatted = service.types(&["audit", "-f", "json"]).await;
+    assert_eq!((formatted.code, formatted.out.trim()), (0, "[]"));
+}
+
+#[tokio::test]
 async fn consent_to_removals_needs_a_name() {
     let service = Service::start().await.on(
         "POST /v2.0/l2-devices/tor1/accept-removal",
