@@ -118,6 +118,8 @@ pub struct Need {
     pub locator: Locator,
     /// Whether the tunnel is flooded.
     pub flood: bool,
+    /// Whether the tunnel is to be watched by BFD.
+    pub bfd: bool,
     /// The remote gateway connection.
     pub connection: Uuid,
     /// The revision of the youngest of what this follows from: a look at the switches from before does not count.
@@ -314,6 +316,7 @@ impl Intent {
             network_key: self.networks.get(&found.network).and_then(|n| n.vni),
             locator,
             flood: found.flood,
+            bfd: remote.bfd,
             connection,
             revision: found.revision.max(gateway.revision).max(remote.revision),
         })
@@ -369,7 +372,11 @@ fn first_ip(row: &Row) -> Result<Option<IpAddr>, Fault> {
     Ok(ips.first().map(|ip| ip.ip_address))
 }
 
-fn tunneling_ip(row: &Row) -> Result<Option<Ipv4Addr>, Fault> {
+/// Where the host of a port ends its tunnels (`binding:profile`); none while nobody said.
+///
+/// # Errors
+/// The database keeps what validation did not let in.
+pub fn tunneling_ip(row: &Row) -> Result<Option<Ipv4Addr>, Fault> {
     #[derive(Deserialize)]
     struct Profile {
         tunneling_ip: Option<Ipv4Addr>,

@@ -535,7 +535,8 @@ impl Controller {
             });
             (faults, dead.collect(), database.map(Database::capabilities))
         });
-        let conflicts = &self.outlook.desired().conflicts;
+        let desired = self.outlook.desired();
+        let conflicts = &desired.conflicts;
         let withheld = rest.withheld.clone();
         self.account.tell(|told| {
             told.refusals.clone_from(&self.refusals);
@@ -546,7 +547,7 @@ impl Controller {
             .with_conflicts(conflicts.iter().map(|(id, why)| (*id, why.clone())))
             .with_faults(faults)
             .with_dead_tunnels(dead_tunnels)
-            .with_capabilities(capabilities)
+            .with_capabilities(capabilities, &desired.state)
             .with_withheld(withheld);
         self.board.put(
             self.devices.iter().cloned(),

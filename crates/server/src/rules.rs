@@ -90,8 +90,10 @@ impl Rules {
             }
         }
         Known::default().resolve(tx, row)?;
-        if row.resource.kind == Kind::L2Gateway {
-            gateway::update(self, tx, &before, row)?;
+        match row.resource.kind {
+            Kind::L2Gateway => gateway::update(self, tx, &before, row)?,
+            Kind::L2RemoteGateway => remote::update_gateway(self, tx, &before, row)?,
+            _ => {}
         }
         if row.values != before.values {
             stamp(row, now());

@@ -13,7 +13,7 @@ use model::plan::{Blocked, Plan, Step};
 use model::resource::Kind;
 use model::row::Row;
 use model::status::{Report, Status};
-use model::switch::{Locator, LogicalSwitchName};
+use model::switch::{Locator, LogicalSwitchName, SwitchState};
 use model::value::{MacAddress, Vni};
 use uuid::Uuid;
 
@@ -67,6 +67,10 @@ pub struct Residue {
     dead_tunnels: HashMap<(Arc<str>, Ipv4Addr), String>,
     /// Whether tunnels cannot have keys of their own.
     keyless: bool,
+    /// Whether tunnels cannot be watched.
+    unwatchable: bool,
+    /// How many destinations networks flood to that have more than one, on switches that flood to one alone.
+    crowded: HashMap<LogicalSwitchName, usize>,
 }
 
 impl Residue {
@@ -166,10 +170,25 @@ impl Residue {
         self
     }
 
-    /// Adds what the switch's schema has.
+    /// Adds what the switch's schema has not, of what is wanted there.
     #[must_use]
-    pub fn with_capabilities(mut self, capabilities: Option<Capabilities>) -> Self {
-        self.keyless = capabilities.is_some_and(|has| !has.locator_tunnel_key);
+    pub fn with_capabilities(
+        mut self,
+        capabilities: Option<Capabilities>,
+        wanted: &SwitchState,
+    ) -> Self {
+        let Some(has) = capabilities else {
+            return self;
+        };
+        self.keyless = !has.locator_tunnel_key;
+        self.unwatchable = !has.bfd;
+        if !has.replication_mode {
+            let flooding = wanted.logical_switches.iter();
+            self.crowded = flooding
+                .map(|(name, network)| (name.clone(), network.flood.len()))
+                .filter(|(_, destinations)| *destinations > 1)
+                .collect();
+        }
         self
     }
 
@@ -193,6 +212,14 @@ impl Residue {
                 return Report::because(Status::Error, reason);
             }
             locator.tunnel_key = None;
+        }
+        if mac.is_none() {
+            let destinations = self.crowded.get(name).filter(|_| need.flood);
+            let crowded = destinations.map(|count| without_replication(device, *count));
+            let unwatched = (need.bfd && self.unwatchable).then(|| without_bfd(device));
+            if let Some(reason) = crowded.or(unwatched) {
+                return Report::because(Status::Error, reason);
+            }
         }
         let unbound = self.unbound.get(name);
         let lacking = if row.revision.max(need.revision) > self.revision
@@ -237,6 +264,19 @@ pub(crate) fn without_key(device: &str, key: Option<Vni>, network: Option<Vni>) 
         "switch {device} cannot use tunnel key {key}: it makes nothing of Physical_Locator.tunnel_key, \
          so it must be the network's own, {network}"
     ))
+}
+
+/// Why a network cannot be flooded to so many destinations.
+pub(crate) fn without_replication(device: &str, destinations: usize) -> String {
+    format!(
+        "switch {device} floods to one destination alone, and the network has {destinations} there: its schema has no \
+         Logical_Switch.replication_mode; connect without flooding and declare the remote MACs"
+    )
+}
+
+/// Why tunnels cannot be watched.
+pub(crate) fn without_bfd(device: &str) -> String {
+    format!("switch {device} cannot watch tunnels by BFD: its schema has no Tunnel.bfd_params")
 }
 
 impl Board {

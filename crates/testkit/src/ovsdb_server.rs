@@ -47,6 +47,26 @@ pub fn vtep_schema_without_locator_keys() -> Result<String> {
     Ok(schema.to_string())
 }
 
+/// The schema as switches of 2013 have it, version 1.2.0, as far as that differs: no tunnels either, and so no BFD.
+///
+/// # Errors
+/// As [`vtep_schema_without_locator_keys`].
+pub fn vtep_schema_without_tunnels() -> Result<String> {
+    let mut schema: serde_json::Value = serde_json::from_str(&vtep_schema_without_locator_keys()?)?;
+    let document = schema.as_object_mut().context("not an object")?;
+    document.insert("version".to_owned(), "1.2.0".into());
+    for (table, thing) in [
+        ("/tables", "Tunnel"),
+        ("/tables/Physical_Switch/columns", "tunnels"),
+    ] {
+        schema
+            .pointer_mut(table)
+            .and_then(|within| within.as_object_mut()?.remove(thing))
+            .with_context(|| format!("{VTEP_SCHEMA} has no {table}/{thing}"))?;
+    }
+    Ok(schema.to_string())
+}
+
 /// How long a start may take; a database with 100,000 rows is up in half a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -310,6 +310,7 @@ fn capabilities(of: Capabilities) -> Vec<&'static str> {
             "Physical_Switch.switch_fault_status",
         ),
         (of.port_fault_status, "Physical_Port.port_fault_status"),
+        (of.bfd, "Tunnel.bfd_params"),
     ];
     let there = columns.into_iter().filter(|(there, _)| *there);
     there.map(|(_, column)| column).collect()

@@ -1,7 +1,7 @@
 //! What the switches themselves say against a declaration. Only those that are there are asked: what is declared for
 //! others is told by its status when they come.
 
-use hardware_vtep::PhysicalSwitch;
+use hardware_vtep::{Capabilities, PhysicalSwitch};
 use model::devices::Device;
 use model::fault::{Fault, FaultKind};
 use model::row::Row;
@@ -9,7 +9,7 @@ use model::switch::{LogicalSwitchName, PhysicalPort, PortVlan, SwitchState};
 use model::value::VlanId;
 
 use super::Rules;
-use crate::status::without_key;
+use crate::status::{without_bfd, without_key, without_replication};
 
 /// Makes sure that the ports exist and work, and that nobody else has the VLANs, in the order of upstream's checks.
 ///
@@ -175,14 +175,51 @@ pub(super) fn can_use_key(
 ) -> Result<(), Fault> {
     let key = connection.vni("segmentation_id");
     let own = network.vni("provider:segmentation_id");
-    devices.iter().try_for_each(|device| {
-        let keyless = rules
-            .board
-            .ask(&device.name, |held| !held.capabilities().locator_tunnel_key);
-        if keyless != Some(true) {
-            return Ok(());
+    unless(rules, devices, |device, has| {
+        let keyless = !has.locator_tunnel_key;
+        Ok(keyless.then(|| without_key(device, key, own)).flatten())
+    })
+}
+
+/// Makes sure that the switches can watch tunnels.
+///
+/// # Errors
+/// 409: one of them cannot.
+pub(super) fn can_watch(rules: &Rules, devices: &[Device]) -> Result<(), Fault> {
+    unless(rules, devices, |device, has| {
+        Ok((!has.bfd).then(|| without_bfd(device)))
+    })
+}
+
+/// Makes sure that the switches can flood to as many destinations as a network then has on them.
+///
+/// # Errors
+/// 409: one of them floods to one alone.
+pub(super) fn can_flood(
+    rules: &Rules,
+    devices: &[Device],
+    mut destinations: impl FnMut(&str) -> Result<usize, Fault>,
+) -> Result<(), Fault> {
+    unless(rules, devices, |device, has| {
+        if has.replication_mode {
+            return Ok(None);
         }
-        match without_key(&device.name, key, own) {
+        let count = destinations(device)?;
+        Ok((count > 1).then(|| without_replication(device, count)))
+    })
+}
+
+/// Refuses what one of the switches that are there cannot do, in its words.
+fn unless(
+    rules: &Rules,
+    devices: &[Device],
+    mut objection: impl FnMut(&str, Capabilities) -> Result<Option<String>, Fault>,
+) -> Result<(), Fault> {
+    devices.iter().try_for_each(|device| {
+        let Some(has) = rules.board.ask(&device.name, |held| held.capabilities()) else {
+            return Ok(());
+        };
+        match objection(&device.name, has)? {
             Some(reason) => Err(Fault::new(FaultKind::L2RemoteGatewayDeviceUnable, reason)),
             None => Ok(()),
         }

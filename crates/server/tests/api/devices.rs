@@ -11,14 +11,14 @@ use testkit::ovsdb_server::{OvsdbServer, vtep_schema_without_locator_keys};
 
 use crate::fixture::{Fixture, error};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A switch `tor` with two ports, and eyes on it.
 pub(crate) async fn switch() -> (OvsdbServer, Connection<Database>) {
     of(OvsdbServer::start().unwrap()).await
 }
 
-async fn of(switch: OvsdbServer) -> (OvsdbServer, Connection<Database>) {
+pub(crate) async fn of(switch: OvsdbServer) -> (OvsdbServer, Connection<Database>) {
     let eyes: Connection<Database> = Connection::start(
         switch.unix_target().parse().unwrap(),
         hardware_vtep::NAME,

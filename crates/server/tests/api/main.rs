@@ -18,6 +18,7 @@ mod discovery;
 mod health;
 mod lists;
 mod metrics;
+mod old_switches;
 mod quotas;
 mod remote;
 mod revisions;
