@@ -6,6 +6,7 @@
 )]
 
 mod bench;
+mod continuity;
 mod convergence;
 mod guard;
 mod lock;
