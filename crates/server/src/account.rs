@@ -5,6 +5,7 @@
 //! consent to removals.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Account {
     pub endpoint: String,
     /// What it is called in metrics: the endpoint, or the names of switches that dialled us.
     pub label: String,
+    /// What is counted under that name.
+    pub(crate) tally: Arc<Tally>,
     held: Arc<SharedReplica<Database>>,
     intent: Arc<RwLock<Replica>>,
     told: RwLock<Told>,
@@ -54,10 +57,33 @@ pub struct Told {
     pub planned: Option<Planned>,
     /// How long the last change of the database waited from its commit until the controller looked.
     pub queue_delay: Option<Duration>,
-    /// Steps that were refused since the controller began.
-    pub refused_steps: u64,
-    /// Sessions that ended since the controller began.
-    pub sessions_lost: u64,
+}
+
+/// What is counted as long as the server runs, over all sessions: a switch that dials us gets a new controller each time.
+#[derive(Debug, Default)]
+pub struct Tally {
+    refused_steps: AtomicU64,
+    sessions_lost: AtomicU64,
+}
+
+impl Tally {
+    /// Steps that were refused.
+    pub fn refused_steps(&self) -> u64 {
+        self.refused_steps.load(Ordering::Relaxed)
+    }
+
+    /// Sessions that ended.
+    pub fn sessions_lost(&self) -> u64 {
+        self.sessions_lost.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_refused(&self, steps: u64) {
+        self.refused_steps.fetch_add(steps, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_lost(&self) {
+        self.sessions_lost.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A plan, as far as it is worth counting.
@@ -99,12 +125,14 @@ impl Account {
     pub(crate) fn new(
         endpoint: String,
         label: String,
+        tally: Arc<Tally>,
         held: Arc<SharedReplica<Database>>,
         intent: Arc<RwLock<Replica>>,
     ) -> Self {
         Self {
             endpoint,
             label,
+            tally,
             held,
             intent,
             told: RwLock::default(),

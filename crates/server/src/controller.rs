@@ -198,7 +198,8 @@ impl Controller {
         } = place;
         let held = Arc::clone(connection.replica());
         let intent = Arc::clone(&workshop.replica);
-        let account = Arc::new(Account::new(name.clone(), label, held, intent));
+        let tally = workshop.board.tally(&label);
+        let account = Arc::new(Account::new(name.clone(), label, tally, held, intent));
         workshop.board.open(&account);
         Self {
             name,
@@ -322,8 +323,9 @@ impl Controller {
         }
         let reason = reason.to_owned();
         self.account.tell(|told| {
-            told.sessions_lost += u64::from(told.connected_since.is_some());
-            told.connected_since = None;
+            if told.connected_since.take().is_some() {
+                self.account.tally.add_lost();
+            }
             told.away = Some(reason.clone());
         });
         self.board
@@ -425,7 +427,7 @@ impl Controller {
         let ((), failures) = tokio::join!(stamped, applied);
         self.refusals.clear();
         let refused = u64::try_from(failures.len()).unwrap_or(u64::MAX);
-        self.account.tell(|told| told.refused_steps += refused);
+        self.account.tally.add_refused(refused);
         for failure in failures {
             let Some(step) = todo.steps.get(failure.step) else {
                 continue;

@@ -8,6 +8,7 @@
 mod census;
 mod process;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,7 +29,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use store::Store;
 
-use crate::account::Account;
+use crate::account::{Account, Tally};
 use crate::status::Board;
 
 use self::census::Census;
@@ -146,10 +147,10 @@ impl Metrics {
             ),
             Err(fault) => tracing::error!(%fault, "the resources cannot be counted"),
         }
-        let accounts = self.board.accounts();
+        let (accounts, tallies) = (self.board.accounts(), self.board.tallies());
         // Comparing 100,000 rows takes some milliseconds.
         let registry = tokio::task::spawn_blocking(move || {
-            register_switches(&mut registry, &accounts);
+            register_switches(&mut registry, &accounts, &tallies);
             registry
         })
         .await
@@ -165,13 +166,26 @@ impl Metrics {
 }
 
 /// What the controllers tell of their targets.
-fn register_switches(registry: &mut Registry, accounts: &[Arc<Account>]) {
+fn register_switches(
+    registry: &mut Registry,
+    accounts: &[Arc<Account>],
+    tallies: &BTreeMap<String, Arc<Tally>>,
+) {
     let gauge = Family::<SwitchLabels, Gauge>::default;
     let seconds = Family::<SwitchLabels, Gauge<f64, std::sync::atomic::AtomicU64>>::default;
     let counter = Family::<SwitchLabels, Counter>::default;
     let (connected, wanted, held, steps) = (gauge(), gauge(), gauge(), gauge());
     let (planning, delay) = (seconds(), seconds());
     let (refused, lost) = (counter(), counter());
+    for (label, tally) in tallies {
+        let target = SwitchLabels {
+            target: label.clone(),
+        };
+        // A switch that had dialled us and is gone has no account, and must not be missed in silence.
+        connected.get_or_create(&target).set(0);
+        refused.get_or_create(&target).inc_by(tally.refused_steps());
+        lost.get_or_create(&target).inc_by(tally.sessions_lost());
+    }
     for account in accounts {
         let told = account.told();
         let target = SwitchLabels {
@@ -191,8 +205,6 @@ fn register_switches(registry: &mut Registry, accounts: &[Arc<Account>]) {
         if let Some(waited) = told.queue_delay {
             delay.get_or_create(&target).set(waited.as_secs_f64());
         }
-        refused.get_or_create(&target).inc_by(told.refused_steps);
-        lost.get_or_create(&target).inc_by(told.sessions_lost);
     }
     let mut switch = |name: &str, help: &str, metric| registry.register(name, help, metric);
     switch(

@@ -3,7 +3,7 @@
 //! Each controller puts up one [`Residue`] per round: what its switches still lack of the intent at a certain revision.
 //! A resource is ACTIVE where nothing of it is lacking; so 100,000 MACs in place cost nothing here.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock, Weak};
 
@@ -17,7 +17,7 @@ use model::switch::{Locator, LogicalSwitchName, SwitchState};
 use model::value::{MacAddress, Vni};
 use uuid::Uuid;
 
-use crate::account::Account;
+use crate::account::{Account, Tally};
 use crate::controller::feed::Replica;
 use crate::lock::{read, write};
 use crate::withheld::Withheld;
@@ -27,6 +27,8 @@ use crate::withheld::Withheld;
 pub struct Board {
     intent: Arc<RwLock<Replica>>,
     accounts: RwLock<Vec<Weak<Account>>>,
+    /// By the names of accounts in metrics, those of switches that are gone included.
+    tallies: RwLock<BTreeMap<String, Arc<Tally>>>,
     /// By physical switch name.
     sightings: RwLock<HashMap<Arc<str>, Arc<Sighting>>>,
 }
@@ -292,6 +294,25 @@ impl Board {
         let mut accounts = write(&self.accounts);
         accounts.retain(|account| account.strong_count() > 0);
         accounts.push(Arc::downgrade(account));
+    }
+
+    /// Where to count under this name.
+    pub(crate) fn tally(&self, label: &str) -> Arc<Tally> {
+        let mut tallies = write(&self.tallies);
+        Arc::clone(tallies.entry(label.to_owned()).or_default())
+    }
+
+    /// What was counted under each name.
+    pub fn tallies(&self) -> BTreeMap<String, Arc<Tally>> {
+        read(&self.tallies).clone()
+    }
+
+    /// Why a physical switch that was here is away; nothing if it is not, or was never here.
+    pub(crate) fn away(&self, device: &str) -> Option<String> {
+        match read(&self.sightings).get(device).map(|seen| &**seen) {
+            Some(Sighting::Away { reason }) => Some(reason.clone()),
+            Some(Sighting::Compared(_)) | None => None,
+        }
     }
 
     /// What all controllers tell.

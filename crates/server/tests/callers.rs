@@ -218,6 +218,30 @@ async fn a_switch_that_dials_is_served_as_soon_as_it_says_who_it_is() {
 }
 
 #[tokio::test]
+async fn a_switch_that_dials_again_and_again_is_one_and_counted_under_one_name() {
+    let waiting = Waiting::start("tcp", None).await;
+    let mut switch = Switch::start(Some("tor1"), &waiting.manager, None).await;
+    let driven = |drivers: &[String]| !drivers.is_empty();
+    for _ in 0..3 {
+        waiting.until_driven("tor1", driven).await;
+        switch.server.kill().unwrap();
+        waiting.until_driven("tor1", <[String]>::is_empty).await;
+        switch.server.start_again().unwrap();
+    }
+    waiting.until_driven("tor1", driven).await;
+    let board = &waiting.controllers.board;
+    assert_eq!(board.accounts().len(), 1);
+    let lost: Vec<_> = board
+        .tallies()
+        .into_iter()
+        .map(|(name, tally)| (name, tally.sessions_lost()))
+        .collect();
+    assert_eq!(lost, [("tor1".to_owned(), 3)]);
+    switch.server.kill().unwrap();
+    waiting.controllers.stop().await;
+}
+
+#[tokio::test]
 async fn the_newest_connection_of_a_switch_wins() {
     let waiting = Waiting::start("tcp", None).await;
     let mut older = Switch::start(Some("tor1"), &waiting.manager, None).await;

@@ -174,9 +174,11 @@ async fn accept_removal(
 /// A physical switch, and what the controllers tell of it.
 struct Device {
     name: Arc<str>,
-    /// Nearly always one. None where the switch has not connected since the server started; two when two endpoints have
-    /// a switch of the name.
+    /// Nearly always one. None where the switch has not connected since the server started, or had dialled us and is gone;
+    /// two when two endpoints have a switch of the name.
     seats: Vec<Seat>,
+    /// Why it is gone.
+    away: Option<String>,
 }
 
 /// What one controller tells.
@@ -199,10 +201,13 @@ impl Device {
 
     fn report(&self) -> Report {
         if self.seats.is_empty() {
-            let reason = format!(
-                "switch {} has not connected since the server started",
-                self.name
-            );
+            let reason = match &self.away {
+                Some(reason) => format!("switch {} is away: {reason}", self.name),
+                None => format!(
+                    "switch {} has not connected since the server started",
+                    self.name
+                ),
+            };
             return Report::because(Status::Down, reason);
         }
         Report::of_all(self.seats.iter().map(|seat| seat.report(&self.name)))
@@ -337,6 +342,7 @@ async fn look(api: &Api, name: Option<&str>) -> Result<Vec<Device>, Fault> {
         .into_iter()
         .filter(|known| name.is_none_or(|name| name == &**known))
         .collect();
+    let board = Arc::clone(&api.board);
     let work = move || {
         // Once for each endpoint, however many switches are behind it.
         let needed = accounts
@@ -358,8 +364,8 @@ async fn look(api: &Api, name: Option<&str>) -> Result<Vec<Device>, Fault> {
                 told: told.clone(),
                 found: found.clone(),
             });
-            let seats = seats.collect();
-            Device { name, seats }
+            let (seats, away) = (seats.collect(), board.away(&name));
+            Device { name, seats, away }
         };
         names.into_iter().map(device).collect()
     };

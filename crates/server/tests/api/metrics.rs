@@ -144,6 +144,44 @@ async fn a_switch_that_is_away_is_told_as_such() {
     assert_eq!(scrape.value(&lost), 0.0);
 }
 
+/// One that we dial has its target's series; one that dialled us must not vanish with its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_switch_that_had_dialled_us_and_is_gone_is_told_as_such() {
+    let port = testkit::ovsdb_server::free_port().unwrap();
+    let fixture = Fixture::with(|options| {
+        let listen = format!("ptcp:{port}:127.0.0.1").parse().unwrap();
+        options.switches.ovsdb_listen = vec![listen];
+    })
+    .await;
+    let (mut switch, _eyes) = devices::switch().await;
+    let manager = format!("tcp:127.0.0.1:{port}");
+    let database = format!("--db={}", switch.unix_target());
+    let told = std::process::Command::new("vtep-ctl")
+        .args([&database, "set-manager", &manager])
+        .status();
+    assert!(told.unwrap().success());
+    switch
+        .restart_with(["--remote=db:hardware_vtep,Global,managers"])
+        .unwrap();
+    devices::until(&fixture, "status", json!("ACTIVE")).await;
+    let value = |scrape: &Scrape, name: &str| {
+        scrape.value(&format!(r#"l2gw_switch_{name}{{target="tor"}}"#))
+    };
+    let scrape = Scrape::of(&fixture.url("/metrics")).await;
+    assert_eq!(value(&scrape, "connected"), 1.0);
+
+    switch.kill().unwrap();
+    let device = devices::until(&fixture, "status", json!("DOWN")).await;
+    let reason = device["status_reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("switch tor is away: tcp:127.0.0.1:"),
+        "{reason}"
+    );
+    let scrape = Scrape::of(&fixture.url("/metrics")).await;
+    assert_eq!(value(&scrape, "connected"), 0.0);
+    assert_eq!(value(&scrape, "sessions_lost_total"), 1.0);
+}
+
 #[tokio::test]
 async fn metrics_with_a_listener_of_their_own_are_not_told_by_the_api() {
     let fixture =
