@@ -228,6 +228,15 @@ impl Kernel {
             self.unsettled = false;
             return Ok(Report::default());
         }
+        let report = self.carry_out(plan, stop)?;
+        self.unsettled = report.left_out > 0 || !report.failures.is_empty();
+        Ok(report)
+    }
+
+    /// Makes the changes of a plan for what [`Kernel::observe`] found, or of the beginning of one: [`Kernel::converge`] makes
+    /// the others.
+    pub fn carry_out(&mut self, plan: Plan, stop: &AtomicBool) -> io::Result<Report> {
+        self.unsettled = true;
         let applier = Applier {
             netlink: &mut self.netlink,
             events: &mut self.events,
@@ -243,7 +252,6 @@ impl Kernel {
         for failure in &outcome.failures {
             self.doubt(failure.step.interface());
         }
-        self.unsettled = outcome.left_out > 0 || !outcome.failures.is_empty();
         Ok(Report {
             plan,
             failures: outcome.failures,
@@ -371,9 +379,10 @@ impl Kernel {
                     controller,
                 } => {
                     let known = |index| self.indexes.name(index).is_some();
-                    self.stale.links |= known(index)
-                        || controller.is_some_and(known)
-                        || name.is_some_and(|name| self.given.contains(&name));
+                    // By name, because the number of a device we made is not known before it is needed.
+                    let ours = |name| self.given.contains(&name) || self.known.has_device(name);
+                    self.stale.links |=
+                        known(index) || controller.is_some_and(known) || name.is_some_and(ours);
                 }
                 Event::Steering { index } => {
                     self.stale.steering |= self.indexes.name(index).is_some();

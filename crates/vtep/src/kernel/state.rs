@@ -240,6 +240,13 @@ impl KernelState {
             && self.guard.is_none()
     }
 
+    /// Whether it is the name of a device of ours.
+    pub fn has_device(&self, name: InterfaceName) -> bool {
+        self.bridges.contains_key(&name)
+            || self.vxlans.contains_key(&name)
+            || self.vlans.contains_key(&name)
+    }
+
     /// The bridge an interface is a port of.
     pub fn bridge_of(&self, interface: InterfaceName) -> Option<InterfaceName> {
         let vxlan = self.vxlans.get(&interface).map(|v| v.port.bridge);

@@ -1,6 +1,8 @@
 //! The switch against real parts: the kernel in network namespaces, ovsdb-server, frames. Needs root.
 
 #[cfg(test)]
+mod any_state;
+#[cfg(test)]
 mod daemon;
 #[cfg(test)]
 mod frames;

@@ -26,6 +26,11 @@ pub(crate) fn namespace() {
     }
 }
 
+/// What the environment says about a run.
+pub(crate) fn variable<T: std::str::FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Runs ip(8).
 pub(crate) fn ip(arguments: &str) -> String {
     run("ip", arguments)
@@ -98,6 +103,11 @@ pub(crate) fn name(text: &str) -> LogicalSwitchName {
 /// Adds a logical switch and binds it to the n-th VLAN of the port that leads nowhere.
 pub(crate) fn add(switch: &mut SwitchState, network: &str, key: u32) {
     let vlan = u16::try_from(switch.bindings.len()).unwrap();
+    add_at(switch, network, key, vlan);
+}
+
+/// The same, in this VLAN.
+pub(crate) fn add_at(switch: &mut SwitchState, network: &str, key: u32, vlan: u16) {
     bind(switch, network, "border", vlan);
     let logical_switch = LogicalSwitch {
         owned: true,
