@@ -189,13 +189,7 @@ impl<'a> Installation<'a> {
     /// `l2gw vtep` is not running, or does not end when asked to.
     pub fn power_off_switch(&mut self) -> Result<()> {
         self.take_vtep()?.terminate()?;
-        for pid in self.cloud.gateway.netns.processes()? {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            if name.trim_end() == "ovsdb-server" {
-                // It may have ended since it was listed.
-                let _ = kill(pid, Signal::SIGKILL);
-            }
-        }
+        self.kill_database()?;
         eventually("the switch's database is gone", READY_WITHIN, || {
             ensure!(
                 UnixStream::connect(self.device_socket()).is_err(),
@@ -203,6 +197,23 @@ impl<'a> Installation<'a> {
             );
             Ok(())
         })
+    }
+
+    /// Kills the switch's ovsdb-server (SIGKILL), which gives it no chance to finish anything.
+    ///
+    /// # Errors
+    /// The processes of the border gateway cannot be listed, or none is one.
+    pub fn kill_database(&self) -> Result<()> {
+        let mut killed = false;
+        for pid in self.cloud.gateway.netns.processes()? {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            if name.trim_end() == "ovsdb-server" {
+                // It may have ended since it was listed.
+                killed |= kill(pid, Signal::SIGKILL).is_ok();
+            }
+        }
+        ensure!(killed, "no ovsdb-server runs");
+        Ok(())
     }
 
     /// The name of this border gateway's switch, as the API calls a device.
@@ -285,21 +296,7 @@ impl<'a> Installation<'a> {
             &self.cloud.vni.to_string(),
         ])?;
         for (vm, compute) in self.cloud.vms.iter().zip(&self.cloud.computes) {
-            let (mac, ip, tunneling_ip) = (
-                vm.mac_text(),
-                vm.ip.to_string(),
-                compute.tunnel_ip.to_string(),
-            );
-            self.succeed(&[
-                "port",
-                "create",
-                NETWORK,
-                &mac,
-                "--ip",
-                &ip,
-                "--tunneling-ip",
-                &tunneling_ip,
-            ])?;
+            self.declare_port(vm, compute.tunnel_ip)?;
         }
         // A gateway without ports for hosts has the port `border`, which leads nowhere.
         let interfaces = match self.port_interfaces().as_slice() {
@@ -381,6 +378,18 @@ impl<'a> Installation<'a> {
         let mac = station.mac_text();
         let mac_ip = ip.map_or_else(|| mac.clone(), |ip| format!("{mac};{ip}"));
         self.succeed(&["l2-remote-mac-create", &mac_ip, connection])?;
+        Ok(())
+    }
+
+    /// Declares a station behind the tunnel end of an inside host.
+    ///
+    /// # Errors
+    /// The command failed.
+    pub fn declare_port(&self, station: &Station, host: Ipv4Addr) -> Result<()> {
+        let (mac, ip) = (station.mac_text(), station.ip.to_string());
+        let host = host.to_string();
+        let command = ["port", "create", NETWORK, &mac, "--ip", &ip];
+        self.succeed(&[&command[..], &["--tunneling-ip", &host]].concat())?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Ping, the user's own measure of whether a network works.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -66,7 +66,7 @@ impl fmt::Display for Loss {
 ///
 /// # Errors
 /// ping is missing or said something unexpected. Loss is no error.
-pub fn ping(from: &Netns, to: Ipv4Addr, count: u32) -> Result<Loss> {
+pub fn ping(from: &Netns, to: impl Into<IpAddr>, count: u32) -> Result<Loss> {
     let output = from
         .command("ping")
         .args([
@@ -77,7 +77,7 @@ pub fn ping(from: &Netns, to: Ipv4Addr, count: u32) -> Result<Loss> {
             "1",
             "-c",
             &count.to_string(),
-            &to.to_string(),
+            &to.into().to_string(),
         ])
         .output()
         .context("cannot run ping")?;
@@ -96,10 +96,15 @@ impl PingStream {
     ///
     /// # Errors
     /// ping is missing.
-    pub fn start(from: &Netns, to: Ipv4Addr, per_second: u32) -> Result<Self> {
+    pub fn start(from: &Netns, to: impl Into<IpAddr>, per_second: u32) -> Result<Self> {
         let interval = 1.0 / f64::from(per_second);
         let mut command: Command = from.command("ping");
-        command.args(["-n", "-i", &format!("{interval:.3}"), &to.to_string()]);
+        command.args([
+            "-n",
+            "-i",
+            &format!("{interval:.3}"),
+            &to.into().to_string(),
+        ]);
         let child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

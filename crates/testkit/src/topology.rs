@@ -12,7 +12,7 @@
 //! Only the fixture's own parts are set up here. What a border gateway does between its LAN and its WAN is the
 //! product's business, or the test's.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, ensure};
 
@@ -293,6 +293,40 @@ impl Cloud {
         Ok(station)
     }
 
+    /// Joins this cloud's network with others by hand, out of the same kernel parts that the product uses: a bridge between a
+    /// VXLAN device for the inside and one for the WAN, each with its flood list.
+    ///
+    /// # Errors
+    /// The devices are there already, or the kernel refuses.
+    pub fn stretch_by_hand(&self, wan_key: u32, remotes: &[Ipv4Addr]) -> Result<()> {
+        let BorderGateway {
+            netns,
+            tunnel_ip,
+            wan_ip,
+        } = &self.gateway;
+        netns.ip(&format!(
+            "link add stretched type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
+             link set stretched addrgenmode none\n\
+             link add inside type vxlan id {} local {tunnel_ip} dstport 4789 nolearning\n\
+             link add outside type vxlan id {wan_key} local {wan_ip} dstport 4789 nolearning\n\
+             link set inside addrgenmode none mtu {TENANT_MTU} master stretched up\n\
+             link set outside addrgenmode none mtu {TENANT_MTU} master stretched up\n\
+             link set stretched mtu {TENANT_MTU} up",
+            self.vni
+        ))?;
+        let inside = self
+            .computes
+            .iter()
+            .map(|compute| ("inside", compute.tunnel_ip));
+        let outside = remotes.iter().map(|remote| ("outside", *remote));
+        for (device, to) in inside.chain(outside) {
+            netns.bridge(&format!(
+                "fdb append 00:00:00:00:00:00 dev {device} dst {to}"
+            ))?;
+        }
+        Ok(())
+    }
+
     /// The cloud's first VM.
     ///
     /// # Errors
@@ -349,6 +383,20 @@ impl Station {
     #[must_use]
     pub fn mac_text(&self) -> String {
         self.mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
+
+    /// Gives the station an IPv6 address beside its IPv4 address, and returns it.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn with_ipv6(&self) -> Result<Ipv6Addr> {
+        let [.., cloud, host] = self.mac;
+        let ip = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, cloud.into(), host.into());
+        let setting = format!("net/ipv6/conf/{ETH0}/disable_ipv6");
+        self.netns.sysctl(&setting, "0")?;
+        self.netns
+            .ip(&format!("address replace {ip}/64 dev {ETH0} nodad"))?;
+        Ok(ip)
     }
 
     /// Pings another station `count` times, five a second.

@@ -1,45 +1,13 @@
 //! Proves the fixture: with border gateways made by hand, out of the same kernel parts that the product uses, two clouds
 //! become one network; without, they stay two.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Result, ensure};
 use testkit::frame::{BROADCAST, Ethernet};
 use testkit::run::{CONVERGES_WITHIN, eventually};
-use testkit::topology::{BorderGateway, Cloud, CloudPlan, TENANT_MTU, Topology};
+use testkit::topology::{CloudPlan, Topology};
 
 /// The key the picture of the specification uses on the WAN.
 const WAN_VNI: u32 = 456;
-
-/// A bridge between a VXLAN device for the inside and one for the WAN, each with its flood list.
-fn stretch(cloud: &Cloud, remotes: &[Ipv4Addr]) -> Result<()> {
-    let BorderGateway {
-        netns,
-        tunnel_ip,
-        wan_ip,
-    } = &cloud.gateway;
-    netns.ip(&format!(
-        "link add stretched type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
-         link set stretched addrgenmode none\n\
-         link add inside type vxlan id {} local {tunnel_ip} dstport 4789 nolearning\n\
-         link add outside type vxlan id {WAN_VNI} local {wan_ip} dstport 4789 nolearning\n\
-         link set inside addrgenmode none mtu {TENANT_MTU} master stretched up\n\
-         link set outside addrgenmode none mtu {TENANT_MTU} master stretched up\n\
-         link set stretched mtu {TENANT_MTU} up",
-        cloud.vni
-    ))?;
-    let inside = cloud
-        .computes
-        .iter()
-        .map(|compute| ("inside", compute.tunnel_ip));
-    let outside = remotes.iter().map(|remote| ("outside", *remote));
-    for (device, to) in inside.chain(outside) {
-        netns.bridge(&format!(
-            "fdb append 00:00:00:00:00:00 dev {device} dst {to}"
-        ))?;
-    }
-    Ok(())
-}
 
 #[test]
 fn clouds_are_apart_until_gateways_join_them_and_the_wan_carries_its_own_key() -> Result<()> {
@@ -49,8 +17,8 @@ fn clouds_are_apart_until_gateways_join_them_and_the_wan_carries_its_own_key() -
     assert!(from.ping(to, 2)?.total(), "nothing joins the clouds yet");
 
     let wan = topology.capture_wan(0)?;
-    stretch(a, &[b.gateway.wan_ip])?;
-    stretch(b, &[a.gateway.wan_ip])?;
+    a.stretch_by_hand(WAN_VNI, &[b.gateway.wan_ip])?;
+    b.stretch_by_hand(WAN_VNI, &[a.gateway.wan_ip])?;
     let loss = from.ping(to, 5)?;
     assert!(loss.none(), "{loss}");
 
@@ -87,7 +55,7 @@ fn a_broadcast_reaches_every_vm_of_three_clouds_once() -> Result<()> {
             .copied()
             .filter(|ip| *ip != cloud.gateway.wan_ip)
             .collect();
-        stretch(cloud, &others)?;
+        cloud.stretch_by_hand(WAN_VNI, &others)?;
     }
     let vms: Vec<_> = topology
         .clouds

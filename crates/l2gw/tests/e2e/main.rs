@@ -2,6 +2,7 @@
 //! ovsdb-server, the kernel's VXLAN, and frames that are counted. Needs root; `cargo xtask test` runs it.
 
 mod absence;
+mod bad_days;
 mod clock;
 mod driven;
 mod emulated;
