@@ -7,6 +7,7 @@
 //! | `learnt` | what the kernel learnt is told in the database |
 //! | `ovsdb_server` | the database's server |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
+//! | [`bfd`] | whether the far ends of tunnels are there |
 //! | `check` | what the host lacks |
 //! | `supervisor` | the service manager is told how we are |
 //! | [`show`] | what is forwarded |
@@ -15,6 +16,7 @@
 
 use std::io::{self, Write as _};
 
+pub mod bfd;
 mod check;
 mod daemon;
 mod down;
