@@ -10,6 +10,7 @@
 //! | [`replication`] | that our logical switches flood to every destination |
 //! | [`tunnels`] | what a switch says of its tunnels, and whether it checks them |
 //! | [`local_macs`] | the MACs that a switch has learnt: reading them, and publishing them |
+//! | [`published_tunnels`] | the switch's half of tunnels: which it has, and what BFD says of them |
 //! | [`mod@publish`] | the switch's half: puts up what the switch is, its ports and its faults |
 //!
 //! The server stores anything of the right type: MAC addresses that are none, keys of 40 bits, two rows for one MAC.
@@ -22,6 +23,7 @@ pub mod fit;
 pub mod local_macs;
 mod macs;
 pub mod publish;
+pub mod published_tunnels;
 pub mod replication;
 mod rows;
 pub mod schema;
@@ -32,6 +34,7 @@ pub use apply::{Failure, StepError, apply, apply_fenced};
 pub use database::{Database, PhysicalSwitch};
 pub use local_macs::{LearntMacs, LocalMac, publish_local_macs};
 pub use publish::{Publication, PublishedPort, publish};
+pub use published_tunnels::{PublishedTunnel, publish_tunnels};
 pub use replication::repair_replication;
 pub use schema::{Capabilities, NAME};
 pub use stamp::stamp;

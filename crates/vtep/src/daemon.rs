@@ -15,6 +15,7 @@
 mod faults;
 mod interfaces;
 mod stop;
+mod tunnels;
 mod worker;
 
 use std::collections::BTreeSet;
@@ -31,6 +32,7 @@ use tokio::io::unix::AsyncFd;
 use self::faults::{Faults, publication};
 use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
 use self::stop::Stop;
+use self::tunnels::{Sessions, Tunnels};
 use self::worker::{Pass, Worker};
 use crate::error::Error;
 use crate::kernel::{Kernel, sysctl};
@@ -66,6 +68,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     let vlan_form = options.vlan_form.choose().map_err(Error::Kernel)?;
     let config = options.node_config(sysctl::has_ipv6(), vlan_form)?;
     let _lock = Lock::take(&options.state_dir)?;
+    let sessions = Sessions::resume(&config, &options.state_dir).await;
     let vlans = (!options.ports.is_empty()).then_some(vlan_form);
     if let Some(missing) = missing_programs(vlans).next() {
         return Err(missing.into());
@@ -79,6 +82,12 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     let origin = server.ensure()?;
     let target = Target::Unix(server.socket());
     let connection = Connection::start(target.into(), NAME, ConnectionOptions::default());
+    let connection = Arc::new(connection);
+    let tunnels = Tunnels::start(
+        sessions,
+        Arc::clone(&config.switch),
+        Arc::clone(&connection),
+    );
 
     let stop = Stop::on_signals()?;
     let publication = publication(&options, &config);
@@ -100,6 +109,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
             unwritten: origin == Origin::Created,
         }),
         connection,
+        tunnels,
         server,
         publication,
         pause: FIRST_PAUSE,
@@ -122,7 +132,8 @@ pub(crate) fn state_dir(path: &Path) -> Result<std::path::PathBuf, Error> {
 struct Daemon {
     /// With a pass while one is under way.
     worker: Option<Worker>,
-    connection: Connection<Database>,
+    connection: Arc<Connection<Database>>,
+    tunnels: Tunnels,
     server: OvsdbServer,
     publication: Publication,
     /// Before what was refused is tried again.
@@ -241,6 +252,9 @@ impl Daemon {
             (worker, result)
         });
         let (worker, result) = work.await.map_err(|error| Error::Runtime(error.into()))?;
+        if let Some(asked) = &worker.asked {
+            self.tunnels.set(asked.far_ends());
+        }
         self.worker = Some(worker);
         let pass = match result {
             Ok(Some(pass)) => pass,

@@ -11,6 +11,7 @@ mod killed;
 mod mesh;
 mod restart;
 mod startup;
+mod watched;
 
 use std::path::Path;
 

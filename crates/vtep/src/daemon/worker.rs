@@ -11,7 +11,7 @@ use model::trail::Mark;
 use ovsdb::SharedReplica;
 
 use super::Wake;
-use crate::kernel::desired::{NodeConfig, Refusal, Wanted};
+use crate::kernel::desired::{FarEnds, NodeConfig, Refusal, Wanted, far_ends};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::scope::Scope;
 use crate::kernel::{Kernel, Report};
@@ -33,27 +33,44 @@ pub(super) struct Worker {
 pub(super) struct Asked {
     wanted: Wanted,
     mark: Mark,
+    /// They change only when more than stations does.
+    far_ends: Arc<FarEnds>,
 }
 
 impl Asked {
     fn of(database: &Database, config: &NodeConfig) -> Self {
+        let wanted = Wanted::new(database.state(), config);
         Self {
-            wanted: Wanted::new(database.state(), config),
+            far_ends: Arc::new(far_ends(&wanted.desired().state, config)),
+            wanted,
             mark: database.trail().mark(),
         }
     }
 
+    /// The far ends of the tunnels that are asked for.
+    pub(super) fn far_ends(&self) -> &Arc<FarEnds> {
+        &self.far_ends
+    }
+
     /// What it asks for now, and which entries alone may differ from what it asked for before.
     fn after(self, database: &Database, config: &NodeConfig) -> (Self, Option<Scope>) {
-        let Self { mut wanted, mark } = self;
+        let Self {
+            mut wanted,
+            mark,
+            far_ends,
+        } = self;
         let patched = database.trail().since(mark).and_then(|keys| {
             let keys = keys.map(|(name, mac)| (name, *mac));
             wanted.patch(database.state(), config, keys).ok()
         });
         match patched {
             Some(scope) => {
-                let mark = database.trail().mark();
-                (Self { wanted, mark }, Some(scope))
+                let asked = Self {
+                    wanted,
+                    mark: database.trail().mark(),
+                    far_ends,
+                };
+                (asked, Some(scope))
             }
             None => (Self::of(database, config), None),
         }

@@ -85,6 +85,9 @@ pub struct Desired {
     pub ports: BTreeMap<InterfaceName, Arc<str>>,
 }
 
+/// Far ends of tunnels, each with our end.
+pub type FarEnds = BTreeMap<Ipv4Addr, Ipv4Addr>;
+
 /// A part of the database that this switch can't realise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
@@ -408,6 +411,16 @@ fn alias(logical_switch: &LogicalSwitchName, side: &str) -> Arc<str> {
     alias.into()
 }
 
+/// The far ends of all tunnels, each with our end of them. A far end of both sides counts as a remote gateway.
+pub fn far_ends(state: &KernelState, config: &NodeConfig) -> FarEnds {
+    let filter = state.filter.iter();
+    let ends = filter.flat_map(|filter| {
+        let inside = filter.inside.iter().map(|peer| (peer.ip, config.tunnel_ip));
+        inside.chain(filter.wan.iter().map(|peer| (peer.ip, config.wan_ip)))
+    });
+    ends.collect()
+}
+
 /// Every tunnel's far end may send through that tunnel, and nobody else.
 fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
     let mut filter = Filter {
@@ -427,10 +440,10 @@ fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
             // Neighbouring stations mostly sit behind the same tunnel: spares a look-up for each of them.
             if last != Some(*destination) {
                 last = Some(*destination);
-                peers.insert(Peer {
-                    ip: destination.ip,
-                    vni: destination.vni,
-                });
+                for vni in [destination.vni, nft::BFD_KEY] {
+                    let ip = destination.ip;
+                    peers.insert(Peer { ip, vni });
+                }
             }
         }
     }

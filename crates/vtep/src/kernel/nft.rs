@@ -5,7 +5,8 @@
 //!
 //! - frames from a declared remote gateway with that gateway's key are steered to the WAN devices' own UDP port;
 //! - frames with an inside key pass from the inside hosts declared for that key, and from nobody else;
-//! - nobody reaches the WAN devices' port in another way;
+//! - frames with the key 0 from a declared far end, which BFD travels in, are steered to [`bfd`](crate::bfd);
+//! - nobody reaches the ports of either in another way;
 //! - frames that tenants address to the host itself (it answers on every interface for addresses of any) are dropped.
 //!
 //! Frames with keys that are not ours are not ours to judge: other VXLAN devices of the host work on.
@@ -26,8 +27,12 @@ use serde::Deserialize;
 use super::desired::{VXLAN_PORT, WAN_LISTEN_PORT};
 use super::name::fingerprint;
 use super::state::{Filter, GROUP, Peer};
+use crate::bfd;
 
 const TABLE: &str = "inet l2gw";
+
+/// The key BFD travels with; of no network.
+pub(super) const BFD_KEY: u32 = 0;
 
 struct Rule {
     chain: &'static str,
@@ -44,15 +49,24 @@ impl Rule {
 
 fn rules(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<Rule> {
     let rule = |chain, why, text| Rule { chain, why, text };
-    vec![
-        rule(
-            "prerouting",
-            "declared remote gateways reach the WAN devices",
-            format!(
-                "ip daddr {wan_ip} udp dport {VXLAN_PORT} ip saddr . @th,96,24 @wan \
-                 notrack udp dport set {WAN_LISTEN_PORT} accept"
-            ),
-        ),
+    let peers = "ip saddr . @th,96,24";
+    let key = format!("@th,96,24 {BFD_KEY} {peers}");
+    let mut rules = Vec::from(steering(
+        "declared remote gateways reach BFD",
+        &format!("ip daddr {wan_ip} {key} @wan"),
+        bfd::LISTEN_PORT,
+    ));
+    rules.extend(steering(
+        "declared inside hosts reach BFD",
+        &format!("ip daddr {tunnel_ip} {key} @inside"),
+        bfd::LISTEN_PORT,
+    ));
+    rules.extend(steering(
+        "declared remote gateways reach the WAN devices",
+        &format!("ip daddr {wan_ip} {peers} @wan"),
+        WAN_LISTEN_PORT,
+    ));
+    rules.extend([
         rule(
             "prerouting",
             "declared inside hosts reach the inside devices",
@@ -76,6 +90,11 @@ fn rules(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<Rule> {
             format!("udp dport {WAN_LISTEN_PORT} drop"),
         ),
         rule(
+            "prerouting",
+            "nobody reaches BFD directly",
+            format!("udp dport {} drop", bfd::LISTEN_PORT),
+        ),
+        rule(
             "input",
             "no tenant reaches this host",
             format!("iifgroup {GROUP} drop"),
@@ -85,7 +104,24 @@ fn rules(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<Rule> {
             "no tenant is routed by this host",
             format!("iifgroup {GROUP} oifgroup != {GROUP} drop"),
         ),
-    ]
+    ]);
+    rules
+}
+
+/// Frames of some far ends take another port. Most VXLAN devices but Linux's send without a checksum (RFC 7348 section
+/// 5), and nft, which corrects the checksum, would turn that into a wrong one: it has to stay none.
+fn steering(why: &'static str, whose: &str, port: u16) -> [Rule; 2] {
+    ["udp checksum 0", ""].map(|none| {
+        let then = none.replace("checksum", "checksum set");
+        let text = format!(
+            "udp dport {VXLAN_PORT} {none} {whose} notrack udp dport set {port} {then} accept"
+        );
+        Rule {
+            chain: "prerouting",
+            why,
+            text: text.replace("  ", " "),
+        }
+    })
 }
 
 /// What identifies the rules for these addresses, in order.

@@ -211,9 +211,9 @@ impl Default for PortFlags {
 /// Whose frames enter. See [`nft`](super::nft) for the rules made of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Inside hosts and the key each may use.
+    /// Inside hosts and the key each may use; each may use key 0, for BFD.
     pub inside: BTreeSet<Peer>,
-    /// Remote gateways and the key each may use.
+    /// Remote gateways and the key each may use; each may use key 0, for BFD.
     pub wan: BTreeSet<Peer>,
     /// Keys of inside VXLAN devices: what nobody else may send.
     pub inside_keys: BTreeSet<u32>,

@@ -218,6 +218,29 @@ fn frames_enter_from_declared_peers_with_their_own_key_alone() {
 }
 
 #[test]
+fn frames_without_a_checksum_enter_as_well() {
+    let lab = Lab::new();
+    let gateway = lab.address_of_underlay();
+    for (source, to, vni) in [
+        ([192, 0, 2, 2], [192, 0, 2, 1], 456),
+        ([10, 0, 0, 11], [10, 0, 0, 1], 123),
+    ] {
+        let (packet, inner) = tunnelled(vni);
+        let length = u16::try_from(8 + packet.len()).unwrap().to_be_bytes();
+        // RFC 7348 section 5: the UDP checksum should be zero, and of most devices but Linux's it is.
+        let udp = [&[0xc0, 0, 0x12, 0xb5][..], &length, &[0, 0], &packet].concat();
+        let frame = Ethernet {
+            to: gateway,
+            from: [2, 0, 0, 0, 0xcc, 1],
+            ethertype: IPV4,
+            payload: fragment(source.into(), to.into(), 0, false, &udp),
+        };
+        let arrived = lab.arriving(|| send(&lab.underlay, "und", &frame).unwrap());
+        assert!(arrived.contains(&inner), "from {source:?}: {arrived:?}");
+    }
+}
+
+#[test]
 fn a_key_cannot_be_hidden_in_a_second_fragment() {
     let lab = Lab::new();
     let to = Ipv4Addr::new(10, 0, 0, 1);

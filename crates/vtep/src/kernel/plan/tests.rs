@@ -399,7 +399,7 @@ fn a_plan_reads_like_this() {
     assert_eq!(
         made.to_string(),
         "\
-replace filter: 0 inside, 1 wan
+replace filter: 0 inside, 2 wan
 create bridge gbba1e34a52aea: l2gw:net=net-a
 create vxlan glba1e34a52aea: l2gw:inside net=net-a vni 123 udp port 4789
 create vxlan gw06cb3fde984f: l2gw:wan net=net-a vni 456 udp port 14789
@@ -423,7 +423,7 @@ bring up gw06cb3fde984f
     assert_eq!(
         plan(&later, &wanted).to_string(),
         "\
-change filter: -wan 203.0.113.2 . 456
+change filter: -wan 203.0.113.2 . 0 -wan 203.0.113.2 . 456
 no longer flood gw06cb3fde984f to 203.0.113.2:4789 vni 456
 "
     );

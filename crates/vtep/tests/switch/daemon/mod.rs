@@ -23,6 +23,7 @@ mod random;
 mod restart;
 mod start;
 mod tell;
+mod tunnels;
 mod vlans;
 
 #[derive(Parser)]

@@ -1,0 +1,298 @@
+//! The switch's tunnels, told in the database: which there are, and what BFD says of those that are to be watched.
+//!
+//! ```text
+//!  passes ──far ends──▶ ┌─────────┐ ──wanted──▶ bfd::Engine
+//!  database ──params──▶ │ Tunnels │ ◀──Board──
+//!                       └────┬────┘ ──▶ Tunnel rows, what a restart must know
+//! ```
+//!
+//! A task of its own, beside the loop that works on the kernel: a pass that takes long holds up no verdict. Level-triggered
+//! like that: whatever woke it, it looks at all of it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hardware_vtep::{Database, PublishedTunnel, Tunnel, publish_tunnels};
+use ovsdb::{Connection, Link};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::bfd::engine::{Wish, listen};
+use crate::bfd::frame::Addresses;
+use crate::bfd::memory::Keeper;
+use crate::bfd::session::{Params, Status};
+use crate::bfd::{Board, Engine, Wanted};
+use crate::kernel::desired::{FarEnds, NodeConfig};
+
+/// Before what was refused is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often, and how long, a port that is taken is waited for.
+const ATTEMPTS: u32 = 10;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(30);
+
+/// Intervals that a controller may ask for: less would be a burden to no end, more is no watch.
+const SHORTEST: Duration = Duration::from_millis(10);
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// The handle: dropping it ends the task, and BFD with it.
+pub(super) struct Tunnels {
+    /// Nothing before the database was seen.
+    far_ends: watch::Sender<Option<Arc<FarEnds>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Tunnels {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The sessions, before anything else is known.
+pub(super) struct Sessions {
+    engines: BTreeMap<Ipv4Addr, Engine>,
+    /// Why a local address has no engine.
+    trouble: BTreeMap<Ipv4Addr, String>,
+    board: watch::Receiver<Board>,
+    keeper: Keeper,
+}
+
+impl Sessions {
+    /// Goes on with the sessions that an earlier run left in the state directory: the sooner, the less is it noticed at the
+    /// far ends.
+    pub(super) async fn resume(config: &NodeConfig, state_dir: &Path) -> Self {
+        let (writer, board) = watch::channel(Board::new());
+        let writer = Arc::new(writer);
+        let keeper = Keeper::new(state_dir);
+        let mut left = keeper.left();
+        let mut engines = BTreeMap::new();
+        let mut trouble = BTreeMap::new();
+        for local in [config.tunnel_ip, config.wan_ip] {
+            if engines.contains_key(&local) || trouble.contains_key(&local) {
+                continue;
+            }
+            let sessions = left.remove(&local).unwrap_or_default();
+            let writer = Arc::clone(&writer);
+            let socket = patiently_listen(local).await;
+            match socket.and_then(|socket| Engine::start(local, socket, sessions, writer)) {
+                Ok(engine) => drop(engines.insert(local, engine)),
+                Err(error) => {
+                    let port = crate::bfd::LISTEN_PORT;
+                    tracing::error!("no BFD: UDP port {port} of {local}: {error}");
+                    trouble.insert(local, format!("UDP port {port} of {local}: {error}"));
+                }
+            }
+        }
+        Self {
+            engines,
+            trouble,
+            board,
+            keeper,
+        }
+    }
+}
+
+impl Tunnels {
+    /// Begins to tell of tunnels and to do what the database asks of them.
+    pub(super) fn start(
+        sessions: Sessions,
+        switch: Arc<str>,
+        connection: Arc<Connection<Database>>,
+    ) -> Self {
+        let (far_ends, wanted) = watch::channel(None);
+        let board = sessions.board.clone();
+        let task = Task {
+            switch,
+            connection,
+            sessions,
+            asked: BTreeMap::new(),
+        };
+        let task = tokio::spawn(task.run(wanted, board));
+        Self { far_ends, task }
+    }
+
+    /// The switch has these tunnels.
+    pub(super) fn set(&self, far_ends: &Arc<FarEnds>) {
+        self.far_ends.send_if_modified(|held| {
+            let same = held.as_ref().is_some_and(|held| held == far_ends);
+            *held = Some(Arc::clone(far_ends));
+            !same
+        });
+    }
+}
+
+/// A run that ended just now may not have let go of the port yet.
+async fn patiently_listen(local: Ipv4Addr) -> io::Result<UdpSocket> {
+    for _ in 0..ATTEMPTS {
+        match listen(local) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    listen(local)
+}
+
+struct Task {
+    switch: Arc<str>,
+    connection: Arc<Connection<Database>>,
+    sessions: Sessions,
+    /// What the engines were last told to do.
+    asked: BTreeMap<Ipv4Addr, Wanted>,
+}
+
+impl Task {
+    async fn run(
+        mut self,
+        mut far_ends: watch::Receiver<Option<Arc<FarEnds>>>,
+        mut board: watch::Receiver<Board>,
+    ) {
+        let mut database = self.connection.wakeups();
+        let mut again = false;
+        loop {
+            let retry = tokio::time::sleep(PAUSE);
+            tokio::select! {
+                changed = far_ends.changed() => if changed.is_err() { return },
+                _ = board.changed() => {}
+                _ = database.changed() => {}
+                () = retry, if again => {}
+            }
+            let far = far_ends.borrow_and_update().clone();
+            let told = board.borrow_and_update().clone();
+            // From what is not known yet nothing may be concluded: sessions of an earlier run go on.
+            let (Some(far), Some(shown)) = (far, self.shown()) else {
+                continue;
+            };
+            self.ask(&far, &shown);
+            self.keep(&told);
+            again = !self.publish(&far, &shown, &told).await;
+        }
+    }
+
+    /// The rows of our tunnels; nothing before the database was seen.
+    fn shown(&self) -> Option<BTreeMap<Ipv4Addr, Tunnel>> {
+        self.connection.replica().read(|database| {
+            let ours = database?.tunnels().filter(|row| row.switch == self.switch);
+            let by_far_end = ours.filter_map(|row| Some((row.remote?.ip, row)));
+            Some(by_far_end.collect())
+        })
+    }
+
+    /// Has the sessions that the rows ask for.
+    fn ask(&mut self, far_ends: &FarEnds, shown: &BTreeMap<Ipv4Addr, Tunnel>) {
+        for (local, engine) in &self.sessions.engines {
+            let watched = far_ends.iter().filter(|(_, end)| *end == local);
+            let wanted: Wanted = watched
+                .filter_map(|(far, _)| {
+                    let row = shown.get(far).filter(|row| row.is_checked())?;
+                    Some((*far, wish(row)))
+                })
+                .collect();
+            if self.asked.get(local) != Some(&wanted) {
+                engine.set(wanted.clone());
+                self.asked.insert(*local, wanted);
+            }
+        }
+    }
+
+    /// Whether the database says what it should.
+    async fn publish(
+        &self,
+        far_ends: &FarEnds,
+        shown: &BTreeMap<Ipv4Addr, Tunnel>,
+        board: &Board,
+    ) -> bool {
+        let Link::Up { session, .. } = self.connection.link() else {
+            // Its return wakes us.
+            return true;
+        };
+        let wanted = far_ends.iter().map(|(far, local)| {
+            let checked = shown.get(far).is_some_and(Tunnel::is_checked);
+            let tunnel = PublishedTunnel {
+                local: *local,
+                bfd_config_local: [
+                    ("bfd_dst_mac", Addresses::LOCAL.mac.to_string()),
+                    ("bfd_dst_ip", Addresses::LOCAL.ip.to_string()),
+                ]
+                .into(),
+                bfd_status: match (checked, self.sessions.trouble.get(local)) {
+                    (false, _) => Some(BTreeMap::new()),
+                    (true, Some(trouble)) => {
+                        Some([("enabled", "false".to_owned()), ("info", trouble.clone())].into())
+                    }
+                    (true, None) => board.get(far).and_then(|told| told.status).map(status),
+                },
+            };
+            (*far, tunnel)
+        });
+        let wanted = wanted.collect();
+        let replica = self.connection.replica();
+        match publish_tunnels(&session, replica, &self.switch, &wanted).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::warn!(%error, "tunnels not published");
+                false
+            }
+        }
+    }
+
+    fn keep(&mut self, board: &Board) {
+        let local = |far: Ipv4Addr| {
+            let mut asked = self.asked.iter();
+            asked.find_map(|(local, wanted)| wanted.contains_key(&far).then_some(*local))
+        };
+        if let Err(error) = self.sessions.keeper.keep(board, local) {
+            tracing::warn!(%error, "BFD sessions not kept for a restart");
+        }
+    }
+}
+
+/// What a row asks for (vtep(5), `bfd_params` and `bfd_config_remote`). What makes no sense counts as not said.
+fn wish(row: &Tunnel) -> Wish {
+    let param = |key| row.bfd_params.get(key).map(String::as_str);
+    let interval = |key, default| {
+        let asked = param(key).and_then(|text| text.parse().ok());
+        asked.map_or(default, |it| {
+            Duration::from_millis(it).clamp(SHORTEST, LONGEST)
+        })
+    };
+    let default = Params::default();
+    let remote = |key| row.bfd_config_remote.get(key);
+    Wish {
+        params: Params {
+            min_tx: interval("min_tx", default.min_tx),
+            min_rx: interval("min_rx", default.min_rx),
+            path_down: param("cpath_down") == Some("true"),
+            ..default
+        },
+        to: Addresses {
+            mac: remote("bfd_dst_mac")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(Addresses::REMOTE.mac),
+            ip: remote("bfd_dst_ip")
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(Addresses::REMOTE.ip),
+        },
+    }
+}
+
+/// `bfd_status` (vtep(5)).
+fn status(status: Status) -> BTreeMap<&'static str, String> {
+    [
+        ("enabled", "true".to_owned()),
+        ("state", status.state.to_string()),
+        ("forwarding", status.is_forwarding().to_string()),
+        ("diagnostic", status.diagnostic.as_str().to_owned()),
+        ("remote_state", status.remote_state.to_string()),
+        (
+            "remote_diagnostic",
+            status.remote_diagnostic.as_str().to_owned(),
+        ),
+    ]
+    .into()
+}
