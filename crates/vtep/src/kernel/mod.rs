@@ -268,6 +268,11 @@ impl Kernel {
         };
         self.stale.links = true;
         self.stale.steering = true;
+        self.doubt_entries(interface);
+    }
+
+    /// Entries of a bridge or of one of its ports; a device in no bridge is in no bridge's look.
+    fn doubt_entries(&mut self, interface: InterfaceName) {
         match self.bridge_of(interface) {
             Some(bridge) => {
                 self.stale.bridges.insert(bridge);
@@ -392,13 +397,13 @@ impl Kernel {
                     if let Some(bridge) = bridge {
                         self.learnt.doubt(bridge);
                     }
-                    if let Some(bridge) = self.unexpected_fdb(&entry, gone) {
-                        self.stale.bridges.insert(bridge);
+                    if let Some(device) = self.unexpected_fdb(&entry, gone) {
+                        self.doubt_entries(device);
                     }
                 }
                 Event::Neighbour { entry, gone } => {
                     if let Some(bridge) = self.unexpected_neighbour(&entry, gone) {
-                        self.stale.bridges.insert(bridge);
+                        self.doubt_entries(bridge);
                     }
                 }
             }
@@ -406,7 +411,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The bridge to look at, if the entry is of ours and not as known.
+    /// The device to look at, if the entry is of ours and not as known.
     fn unexpected_fdb(&self, entry: &FdbEntry, gone: bool) -> Option<InterfaceName> {
         match entry.controller {
             Some(bridge) => self.unexpected_pin(entry, bridge, gone),
@@ -447,7 +452,7 @@ impl Kernel {
         } else {
             !vxlan.fdb.contains_key(&entry.mac)
         };
-        if as_known { None } else { vxlan.port.bridge }
+        (!as_known).then_some(port)
     }
 
     fn unexpected_neighbour(&self, entry: &Neighbour, gone: bool) -> Option<InterfaceName> {
