@@ -56,6 +56,17 @@ impl Projection {
         })
     }
 
+    /// What was asked for, each attribute once: nothing that follows the switches, no second names.
+    pub fn of_record(resource: &'static Resource) -> Self {
+        Self::by(resource, |name| {
+            let shape = resource.attribute(name).map(|attribute| attribute.shape);
+            !matches!(
+                shape,
+                Some(Shape::Mirror(_) | Shape::Constant(_) | Shape::Status | Shape::StatusReason)
+            )
+        })
+    }
+
     fn by(resource: &'static Resource, wanted: impl Fn(&str) -> bool) -> Self {
         let mut columns: Vec<Column> = Vec::new();
         for (place, attribute) in resource.attributes.iter().enumerate() {

@@ -135,6 +135,10 @@ faults! {
     RevisionConstraint => "RevisionNumberConstraintFailed", 412, WhenStateChanges;
     /// The body is larger than the server accepts.
     BodyTooLarge => "HTTPRequestEntityTooLarge", 413, Never;
+    /// The request line is longer than the server accepts.
+    UriTooLong => "HTTPRequestURITooLong", 414, Never;
+    /// The request line and the headers are longer than the server accepts.
+    HeadTooLarge => "HTTPRequestHeaderFieldsTooLarge", 431, Never;
     /// A defect or a failing machine.
     Internal => "HTTPInternalServerError", 500, Later;
     /// The database or Keystone does not answer.

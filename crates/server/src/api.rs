@@ -13,6 +13,7 @@
 //! | module | its one job |
 //! |---|---|
 //! | `router` | paths to handlers |
+//! | `around` | what happens around every request: its id, the log, the audit log |
 //! | `handlers` | what create, show, update, delete and list do |
 //! | `body` | request bodies: limits, wrappers, one object at a time |
 //! | `query` | query parameters |
@@ -24,6 +25,7 @@
 //! | `openapi` | the API described by itself |
 //! | `discovery` | versions, resources and extensions |
 
+mod around;
 mod body;
 mod caller;
 mod devices;
@@ -43,10 +45,13 @@ use model::row::Row;
 use model::status::Report;
 use store::Store;
 
+use crate::audit::Audit;
 use crate::auth::Auth;
 use crate::rules::Rules;
 use crate::status::Board;
 
+pub(crate) use self::around::{REQUEST_ID, new_request_id};
+pub(crate) use self::errors::{Refused, method_not_allowed};
 pub use self::router::router;
 
 /// What the handlers work with.
@@ -62,6 +67,8 @@ pub struct Api {
     pub auth: Arc<Auth>,
     /// What is checked within a write.
     pub rules: Rules,
+    /// Where changes are recorded, if they are.
+    pub audit: Option<Audit>,
     /// Bounds for request bodies.
     pub limits: Limits,
 }
@@ -73,6 +80,8 @@ pub struct Limits {
     pub body: usize,
     /// Longest time without a byte of a body that was announced.
     pub silence: Duration,
+    /// Slowest pace of a body over all the time it takes beyond that, in bytes a second.
+    pub pace: u32,
 }
 
 impl Limits {
@@ -80,5 +89,6 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         body: 64 << 20,
         silence: Duration::from_secs(30),
+        pace: 16 << 10,
     };
 }

@@ -17,6 +17,8 @@ use axum::routing::get;
 use serde_json::{Value, json};
 use store::Store;
 
+use crate::api::method_not_allowed;
+use crate::audit::Audit;
 use crate::status::Board;
 
 /// A database that needs longer than this for one small read is of no use to clients.
@@ -29,6 +31,8 @@ pub struct Health {
     pub store: Store,
     /// What the controllers tell of the switches.
     pub board: Arc<Board>,
+    /// Must be written, if there is one: otherwise no change is accepted.
+    pub audit: Option<Audit>,
     /// While it exists, the server wants no requests.
     pub disable_file: Option<PathBuf>,
     /// Whether `?detailed` is answered; who may connect from elsewhere must not learn where the switches are.
@@ -53,6 +57,7 @@ impl Finding {
 pub fn routes(health: Health) -> Router {
     Router::new()
         .route("/healthcheck", get(show).head(head))
+        .method_not_allowed_fallback(async || method_not_allowed())
         .with_state(health)
 }
 
@@ -117,6 +122,22 @@ impl Health {
             None => false,
         };
         let mut findings = vec![self.database().await];
+        findings.extend(self.audit.as_ref().map(|audit| {
+            let failing = audit.is_failing();
+            let (reason, details) = match failing {
+                true => (
+                    "AUDIT LOG UNAVAILABLE",
+                    "it cannot be written; no change is accepted",
+                ),
+                false => ("OK", ""),
+            };
+            Finding {
+                class: "AuditLog",
+                reason: reason.to_owned(),
+                details: details.to_owned(),
+                healthy: !failing,
+            }
+        }));
         if disabled {
             findings.push(Finding {
                 class: "DisableByFileHealthcheck",

@@ -10,8 +10,10 @@
 //! |---|---|
 //! | [`options`] | what the operator says on the command line |
 //! | [`serve`] | from options to a running server and back to nothing |
+//! | [`http`] | connections: their bounds and their ends |
 //! | [`api`] | REST, derived from the resource table |
 //! | [`auth`] | who asks, and what they may do |
+//! | [`audit`] | who changed what, and who was refused: a log of its own |
 //! | [`tls`] | TLS for the listener |
 //! | [`rules`] | what is special about one kind of resource |
 //! | [`controller`] | makes the switches hold what operators asked for |
@@ -24,9 +26,11 @@
 
 pub mod account;
 pub mod api;
+pub mod audit;
 pub mod auth;
 pub mod controller;
 pub mod health;
+pub mod http;
 mod lock;
 pub mod metrics;
 pub mod operations;

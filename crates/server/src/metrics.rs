@@ -30,6 +30,8 @@ use prometheus_client::registry::{Registry, Unit};
 use store::Store;
 
 use crate::account::{Account, Tally};
+use crate::api::method_not_allowed;
+use crate::audit::Audit;
 use crate::status::Board;
 
 use self::census::Census;
@@ -47,6 +49,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Histogram, fn() -> Histogram>,
     board: Arc<Board>,
     census: Census,
+    audit: Option<Audit>,
     started: jiff::Timestamp,
 }
 
@@ -66,6 +69,7 @@ struct SwitchLabels {
 pub fn routes(metrics: Arc<Metrics>) -> Router {
     Router::new()
         .route("/metrics", get(show))
+        .method_not_allowed_fallback(async || method_not_allowed())
         .with_state(metrics)
 }
 
@@ -116,11 +120,12 @@ async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
 
 impl Metrics {
     /// Of a server with this database and these controllers.
-    pub fn new(store: Store, board: Arc<Board>) -> Self {
+    pub fn new(store: Store, board: Arc<Board>, audit: Option<Audit>) -> Self {
         Self {
             requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)),
             census: Census::new(store, Arc::clone(&board)),
             board,
+            audit,
             started: jiff::Timestamp::now(),
         }
     }
@@ -146,6 +151,18 @@ impl Metrics {
                 resources,
             ),
             Err(fault) => tracing::error!(%fault, "the resources cannot be counted"),
+        }
+        if let Some(audit) = &self.audit {
+            let lines = Counter::<u64>::default();
+            lines.inc_by(audit.written());
+            registry.register("audit_log_lines", "Lines of the audit log", lines);
+            let failing = Gauge::<i64>::default();
+            failing.set(i64::from(audit.is_failing()));
+            registry.register(
+                "audit_log_failing",
+                "Whether the audit log cannot be written, so that no change is accepted",
+                failing,
+            );
         }
         let (accounts, tallies) = (self.board.accounts(), self.board.tallies());
         // Comparing 100,000 rows takes some milliseconds.

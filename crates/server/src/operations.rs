@@ -13,7 +13,9 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::audit::Audit;
 use crate::health::{self, Health};
+use crate::http::{self, Bounds};
 use crate::metrics::{self, Metrics};
 use crate::options::Listen;
 use crate::serve::StartError;
@@ -47,12 +49,18 @@ pub(crate) async fn in_front_of(
     listen: &Listen,
     store: &Store,
     board: &Arc<Board>,
+    audit: Option<Audit>,
 ) -> Result<Operations, StartError> {
-    let metrics = Arc::new(Metrics::new(store.clone(), Arc::clone(board)));
+    let metrics = Arc::new(Metrics::new(
+        store.clone(),
+        Arc::clone(board),
+        audit.clone(),
+    ));
     let health = |detailed| {
         health::routes(Health {
             store: store.clone(),
             board: Arc::clone(board),
+            audit: audit.clone(),
             disable_file: options.healthcheck_disable_file.clone(),
             detailed,
         })
@@ -73,11 +81,11 @@ pub(crate) async fn in_front_of(
             let bound = listener.local_addr().map_err(failed)?;
             tracing::info!("telling metrics on http://{bound}/metrics");
             metrics_address = Some(bound);
-            let router = health(true).merge(metrics::routes(metrics));
+            let router = health(true)
+                .merge(metrics::routes(metrics))
+                .layer(middleware::from_fn(http::refused));
             beside.spawn(async move {
-                if let Err(cause) = axum::serve(listener, router).await {
-                    tracing::error!(%cause, "metrics are no longer told");
-                }
+                http::serve(listener, router, Bounds::DEFAULT, std::future::pending()).await;
             });
             health(is_private(listen))
         }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::api::Limits;
+use crate::audit::AuditOptions;
 use crate::auth::options::AuthOptions;
 use crate::controller::connections::SwitchOptions;
+use crate::http::Bounds;
 use crate::operations::OperationsOptions;
 use crate::rules::quota::Quota;
 
@@ -41,6 +43,12 @@ pub struct Options {
     /// Largest request body, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::DEFAULT.body)]
     pub body_limit: usize,
+    /// Most connections of clients at a time; when all are at work, further ones are answered 503.
+    #[arg(long, value_name = "NUMBER", default_value_t = Bounds::DEFAULT.connections)]
+    pub connection_limit: usize,
+    /// Who changed what.
+    #[command(flatten)]
+    pub audit: AuditOptions,
     /// For those who watch the server.
     #[command(flatten)]
     pub operations: OperationsOptions,

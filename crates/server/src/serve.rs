@@ -5,28 +5,23 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Router;
-use axum::serve::{Listener, ListenerExt};
 use store::{OpenError, Store};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
 
 use crate::api::{Api, Limits, router};
+use crate::audit::{Audit, AuditError, Record};
 use crate::auth::Auth;
 use crate::auth::options::AuthError;
 use crate::controller::connections::{Certificates, Connections, ConnectionsError};
 use crate::controller::{self, Controllers};
+use crate::http::{self, Bounds};
 use crate::operations::{self, Operations};
 use crate::options::{Listen, Options, state_directory};
 use crate::rules::Rules;
 use crate::rules::quota::Quotas;
 use crate::tls::{Certificate, CertificateError, TlsListener};
-
-/// How long requests in flight may take to finish after the server was told to end.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Why the server does not start: one line for whoever starts it.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +56,9 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// Changes cannot be recorded.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] OpenError),
@@ -75,6 +73,8 @@ pub struct Server {
     store: Store,
     controllers: Controllers,
     operations: Operations,
+    bounds: Bounds,
+    audit: Option<Audit>,
     reload: Reload,
     /// The TCP address it answers on, if it does.
     pub address: Option<SocketAddr>,
@@ -96,6 +96,9 @@ pub async fn run(options: Options) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    if let Err(cause) = http::raise_file_limit() {
+        tracing::warn!(%cause, "the limit of open files stays as it is");
+    }
     let server = Server::start(options).await?;
     let reload = server.reload.clone();
     let reloading = tokio::spawn(async move {
@@ -121,6 +124,7 @@ struct Reload {
     auth: Arc<Auth>,
     certificate: Option<Arc<Certificate>>,
     switches: Certificates,
+    audit: Option<Audit>,
 }
 
 impl Reload {
@@ -128,12 +132,16 @@ impl Reload {
         let certificate = self.certificate.as_ref().map(|c| c.reload());
         let wrong = certificate.and_then(Result::err).map(|e| e.to_string());
         let wrong = wrong.into_iter().chain(self.auth.reload());
-        let wrong: Vec<_> = wrong.chain(self.switches.reload()).collect();
+        let audit = self.audit.as_ref().map(Audit::reopen);
+        let audit = audit.and_then(Result::err).map(|e| e.to_string());
+        let wrong: Vec<_> = wrong.chain(self.switches.reload()).chain(audit).collect();
         for wrong in &wrong {
             tracing::error!("{wrong}; what was read before stays in use");
         }
         if wrong.is_empty() {
-            tracing::info!("read token file, policy and certificates again");
+            tracing::info!(
+                "read token file, policy and certificates again, and opened the audit log anew"
+            );
         }
     }
 }
@@ -156,13 +164,19 @@ impl Server {
             Some(url) => url,
             None => default_database()?,
         };
+        let audit = Audit::open(options.audit)?;
         let store = Store::open(&url).await?;
+        if let Some(audit) = &audit {
+            let revision = *store.revisions().borrow();
+            audit.note(Record::event("start", Some(revision))).await;
+        }
         let connections = Connections::open(options.switches).await?;
         let controllers = controller::start(&store, connections);
         let reload = Reload {
             auth: Arc::clone(&auth),
             certificate,
             switches: controllers.certificates.clone(),
+            audit: audit.clone(),
         };
         let board = Arc::clone(&controllers.board);
         let router = router(Api {
@@ -175,6 +189,7 @@ impl Server {
                 unknown_devices: options.allow_unknown_devices,
                 quotas: Quotas::new(&options.quota),
             },
+            audit: audit.clone(),
             limits: Limits {
                 body: options.body_limit,
                 ..Limits::DEFAULT
@@ -186,6 +201,7 @@ impl Server {
             &options.listen,
             &store,
             &controllers.board,
+            audit.clone(),
         )
         .await?;
         tracing::info!(
@@ -198,6 +214,11 @@ impl Server {
             controllers,
             metrics_address: operations.metrics_address,
             operations,
+            bounds: Bounds {
+                connections: options.connection_limit,
+                ..Bounds::DEFAULT
+            },
+            audit,
             reload,
             address,
         })
@@ -211,56 +232,23 @@ impl Server {
         self,
         told: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), StartError> {
-        let served = match self.socket {
-            Socket::Tcp(listener) => {
-                let listener = listener.tap_io(|connection| {
-                    // Replies are written whole: waiting for more to send would only delay them.
-                    if let Err(cause) = connection.set_nodelay(true) {
-                        tracing::debug!(%cause, "TCP_NODELAY");
-                    }
-                });
-                answer(listener, self.operations.router, told).await
-            }
-            Socket::Tls(listener) => answer(listener, self.operations.router, told).await,
+        let (router, bounds) = (self.operations.router, self.bounds);
+        match self.socket {
+            Socket::Tcp(listener) => http::serve(listener, router, bounds, told).await,
+            Socket::Tls(listener) => http::serve(listener, router, bounds, told).await,
             Socket::Unix(listener, path) => {
-                let served = answer(listener, self.operations.router, told).await;
+                http::serve(listener, router, bounds, told).await;
                 if let Err(cause) = std::fs::remove_file(&path) {
                     tracing::warn!(%cause, path = %path.display(), "the socket was not removed");
                 }
-                served
             }
-        };
+        }
         self.controllers.stop().await;
         self.store.close().await;
-        Ok(served?)
-    }
-}
-
-async fn answer<L>(
-    listener: L,
-    router: Router,
-    told: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()>
-where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
-    let (ending, ends) = oneshot::channel::<()>();
-    let serving = axum::serve(listener, router).with_graceful_shutdown(async move {
-        told.await;
-        drop(ending);
-    });
-    let overdue = async {
-        // The sender is dropped, never used.
-        let _ = ends.await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        served = serving => served,
-        () = overdue => {
-            tracing::warn!("requests were still in flight after {GRACE:?}, they are cut off");
-            Ok(())
+        if let Some(audit) = self.audit {
+            audit.close().await;
         }
+        Ok(())
     }
 }
 

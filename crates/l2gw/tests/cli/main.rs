@@ -5,6 +5,7 @@
     reason = "a failed unwrap in a test is a failed test"
 )]
 
+mod audit;
 mod config;
 mod db;
 mod place;

@@ -1,8 +1,10 @@
 //! A server with a database of its own, and a command line beside it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,11 @@ pub(crate) struct Place {
 impl Place {
     /// A server on a free port of loopback.
     pub(crate) fn new() -> Self {
+        Self::with(|_| Vec::new())
+    }
+
+    /// The same with further options, which may name files in its directory.
+    pub(crate) fn with(mut options: impl FnMut(&Path) -> Vec<OsString>) -> Self {
         loop {
             let free = TcpListener::bind("127.0.0.1:0")
                 .unwrap()
@@ -40,8 +47,9 @@ impl Place {
                 .unwrap();
             let endpoint = format!("http://{free}");
             // Somebody else may have taken the port meanwhile.
-            if let Some(place) =
-                Self::listening(&free.to_string(), &endpoint, TempDir::new().unwrap())
+            let directory = TempDir::new().unwrap();
+            let options = options(directory.path());
+            if let Some(place) = Self::listening(&free.to_string(), &endpoint, directory, &options)
             {
                 return place;
             }
@@ -52,11 +60,16 @@ impl Place {
     pub(crate) fn on_a_socket() -> Self {
         let directory = TempDir::new().unwrap();
         let address = format!("unix:{}", directory.path().join("l2gw.sock").display());
-        Self::listening(&address, &address, directory).unwrap()
+        Self::listening(&address, &address, directory, &[]).unwrap()
     }
 
     /// A server, once it answers; nothing when it ended instead.
-    fn listening(listen: &str, endpoint: &str, directory: TempDir) -> Option<Self> {
+    fn listening(
+        listen: &str,
+        endpoint: &str,
+        directory: TempDir,
+        options: &[OsString],
+    ) -> Option<Self> {
         let mut command = program();
         command.args([
             "server",
@@ -68,7 +81,8 @@ impl Place {
         ]);
         command
             .arg("--database")
-            .arg(directory.path().join("l2gw.db"));
+            .arg(directory.path().join("l2gw.db"))
+            .args(options);
         let mut place = Self {
             server: command.spawn().unwrap(),
             endpoint: endpoint.to_owned(),
@@ -87,6 +101,20 @@ impl Place {
             std::thread::sleep(Duration::from_millis(20));
         }
         Some(place)
+    }
+
+    /// Tells the server to read its files again.
+    pub(crate) fn hang_up(&self) {
+        let id = self.server.id().to_string();
+        let told = Command::new("kill").args(["-HUP", &id]).status().unwrap();
+        assert!(told.success());
+    }
+
+    /// Kills the server, which has no chance to finish anything.
+    pub(crate) fn kill(&self) {
+        let id = self.server.id().to_string();
+        let killed = Command::new("kill").args(["-KILL", &id]).status().unwrap();
+        assert!(killed.success());
     }
 
     /// `l2gw WORDS…` with the server's address in the environment.

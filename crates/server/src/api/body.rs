@@ -4,6 +4,7 @@
 //! each becomes a row before the next is looked at.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
@@ -15,6 +16,7 @@ use model::row::{Row, Value};
 use model::validate::{self, Context};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
+use tokio::time::Instant;
 
 use super::Limits;
 
@@ -144,21 +146,22 @@ pub(super) fn object_in(bytes: &[u8], key: &str) -> Result<Map<String, Json>, Fa
 /// # Errors
 /// 413 for a body over the limit, 408 for one that does not arrive, 400 for one that breaks off.
 pub(super) async fn read(request: Request, limits: Limits) -> Result<Bytes, Fault> {
+    let mut arrival = Arrival::begins(limits);
     // A client that asks first (RFC 9110 section 10.1.1) sends nothing if it is refused: there is nothing to drain.
     let asks = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
     let announced = body.size_hint().lower();
     if announced > u64::try_from(limits.body).unwrap_or(u64::MAX) {
         if !asks {
-            drain(body, limits).await;
+            drain(body, limits, arrival).await;
         }
         return Err(too_large(limits));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default().min(AT_ONCE));
-    while let Some(part) = next_part(&mut body, limits).await? {
+    while let Some(part) = arrival.next_part(&mut body).await? {
         if bytes.len() + part.len() > limits.body {
             drop(bytes);
-            drain(body, limits).await;
+            drain(body, limits, arrival).await;
             return Err(too_large(limits));
         }
         bytes.extend_from_slice(&part);
@@ -175,36 +178,75 @@ where
     T: Send + 'static,
     F: FnOnce(&[u8]) -> Result<T, Fault> + Send + 'static,
 {
-    if bytes.len() <= INLINE {
-        return parse(&bytes);
+    beside(bytes.len() > INLINE, move || parse(&bytes)).await
+}
+
+/// Runs `work`: where it keeps no other request waiting if there is `much` of it, otherwise at once.
+///
+/// # Errors
+/// What `work` answers.
+pub(super) async fn beside<T, F>(much: bool, work: F) -> Result<T, Fault>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Fault> + Send + 'static,
+{
+    if !much {
+        return work();
     }
-    tokio::task::spawn_blocking(move || parse(&bytes))
+    tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|panic| Err(Fault::internal(panic)))
 }
 
-async fn next_part(body: &mut Body, limits: Limits) -> Result<Option<Bytes>, Fault> {
-    loop {
-        let frame = tokio::time::timeout(limits.silence, body.frame())
-            .await
-            .map_err(|_| {
-                Fault::new(
-                    FaultKind::RequestTimeout,
-                    "The request body did not arrive in time.",
-                )
-            })?;
-        match frame {
-            None => return Ok(None),
-            Some(Ok(frame)) => {
-                if let Ok(part) = frame.into_data() {
-                    return Ok(Some(part));
+/// A body on its way in: when it must be there.
+struct Arrival {
+    limits: Limits,
+    began: Instant,
+    received: usize,
+}
+
+impl Arrival {
+    fn begins(limits: Limits) -> Self {
+        Self {
+            limits,
+            began: Instant::now(),
+            received: 0,
+        }
+    }
+
+    /// When a client has been silent for too long, or as slow as one that means to stay for ever.
+    fn deadline(&self) -> Instant {
+        let Limits { silence, pace, .. } = self.limits;
+        let earned = self.received as f64 / f64::from(pace.max(1));
+        let overdue = self.began + silence + Duration::from_secs_f64(earned);
+        overdue.min(Instant::now() + silence)
+    }
+
+    async fn next_part(&mut self, body: &mut Body) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let frame = tokio::time::timeout_at(self.deadline(), body.frame())
+                .await
+                .map_err(|_| {
+                    Fault::new(
+                        FaultKind::RequestTimeout,
+                        "The request body did not arrive in time.",
+                    )
+                })?;
+            match frame {
+                None => return Ok(None),
+                Some(Ok(frame)) => {
+                    if let Ok(part) = frame.into_data() {
+                        self.received += part.len();
+                        return Ok(Some(part));
+                    }
                 }
-            }
-            Some(Err(cause)) => {
-                return Err(
-                    Fault::new(FaultKind::InvalidRequest, "The request body broke off.")
-                        .with_detail(cause),
-                );
+                Some(Err(cause)) => {
+                    return Err(Fault::new(
+                        FaultKind::InvalidRequest,
+                        "The request body broke off.",
+                    )
+                    .with_detail(cause));
+                }
             }
         }
     }
@@ -212,9 +254,9 @@ async fn next_part(body: &mut Body, limits: Limits) -> Result<Option<Bytes>, Fau
 
 /// Takes in, and drops, what a client still sends of a body that was refused: a client that is cut off while it sends
 /// often never reads the refusal. No more than the limit over again.
-async fn drain(mut body: Body, limits: Limits) {
+async fn drain(mut body: Body, limits: Limits, mut arrival: Arrival) {
     let mut left = limits.body;
-    while let Ok(Some(part)) = next_part(&mut body, limits).await {
+    while let Ok(Some(part)) = arrival.next_part(&mut body).await {
         match left.checked_sub(part.len()) {
             Some(rest) => left = rest,
             None => return,

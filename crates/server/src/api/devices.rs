@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -19,10 +18,12 @@ use model::view::{L2_DEVICE, L2_DEVICE_PLAN, L2_LOCAL_MAC, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Api;
 use super::errors::{JSON, Refused, method_not_allowed};
+use super::handlers::having_changed;
 use super::router::InPath;
+use super::{Api, body};
 use crate::account::{Account, Comparison, Consent, Told};
+use crate::audit::Changes;
 
 /// The paths of devices.
 pub(super) fn routes() -> Router<Api> {
@@ -145,8 +146,9 @@ struct Agreed {
 async fn accept_removal(
     State(api): State<Api>,
     InPath(name): InPath,
-    body: Bytes,
+    request: Request,
 ) -> Result<Response, Refused> {
+    let body = body::read(request, api.limits).await?;
     let device = find(&api, &name).await?;
     device.compared()?;
     let agreed: Agreed = match body.is_empty() {
@@ -154,6 +156,9 @@ async fn accept_removal(
         false => serde_json::from_slice(&body)
             .map_err(|error| Fault::new(FaultKind::MalformedBody, error.to_string()))?,
     };
+    let after =
+        json!({"removal_accepted": agreed.network_id.as_deref().unwrap_or("every network")});
+    let changes = Changes::other(L2_DEVICE.member, &name, &Value::Null, &after);
     let consent = match agreed.network_id {
         None => Consent::ToAll,
         Some(id) => {
@@ -168,7 +173,8 @@ async fn accept_removal(
     for seat in &device.seats {
         seat.account.consent(consent.clone());
     }
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let response = StatusCode::NO_CONTENT.into_response();
+    Ok(having_changed(response, Some(changes)))
 }
 
 /// A physical switch, and what the controllers tell of it.

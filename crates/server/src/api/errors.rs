@@ -14,7 +14,7 @@ const SOON: HeaderValue = HeaderValue::from_static("5");
 
 /// A fault on its way out. The reply carries it as an extension, so that the log has its detail.
 #[derive(Clone, Debug)]
-pub(super) struct Refused(pub(super) Fault);
+pub(crate) struct Refused(pub(super) Fault);
 
 impl From<Fault> for Refused {
     fn from(fault: Fault) -> Self {
@@ -50,7 +50,7 @@ pub(super) fn no_such_path() -> Refused {
 }
 
 /// The path exists, the method does not.
-pub(super) fn method_not_allowed() -> Refused {
+pub(crate) fn method_not_allowed() -> Refused {
     Refused(Fault::new(
         FaultKind::MethodNotAllowed,
         "The server could not comply with the request since it is either malformed or otherwise incorrect.",

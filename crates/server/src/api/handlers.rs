@@ -21,7 +21,11 @@ use super::caller::Caller;
 use super::errors::{JSON, Refused, method_not_allowed};
 use super::list::{self, CHUNK};
 use super::{Api, query};
+use crate::audit::{Changes, Recorder, gone_with};
 use crate::auth::{Auth, Operation};
+
+/// More rows than these are written down where they keep no other request waiting.
+const FEW: usize = 100;
 
 /// The resource that the path of a nested collection names.
 #[derive(Debug)]
@@ -65,11 +69,21 @@ pub(super) async fn create(
             Ok(rows)
         })
         .await?;
+    let (rows, changes) = match &api.audit {
+        Some(_) => {
+            body::beside(rows.len() > FEW, move || {
+                let changes = Recorder::new().created(&rows);
+                Ok((rows, Some(changes)))
+            })
+            .await?
+        }
+        None => (rows, None),
+    };
     let body = match rows.as_slice() {
         [row] if !bulk => Body::from(one(&api, wrapper, &Projection::all(resource), row)),
         _ => many(api, resource, wrapper, rows),
     };
-    Ok(json(StatusCode::CREATED, body))
+    Ok(having_changed(json(StatusCode::CREATED, body), changes))
 }
 
 pub(super) async fn show(
@@ -100,17 +114,22 @@ pub(super) async fn update(
     }
     asks.cheaply(resource)?;
     let rules = api.rules.clone();
-    let row = api
+    let recorder = api.audit.as_ref().map(|_| Recorder::new());
+    let (row, changes) = api
         .store
         .write(move |tx| {
             let mut row = current(tx, &asks, resource, &id)?;
             precondition.holds(&row)?;
+            let before = recorder.is_some().then(|| row.clone());
             rules.update(tx, &mut row, changes)?;
-            Ok(row)
+            let noted = recorder.zip(before);
+            let changes = noted.map(|(recorder, before)| recorder.updated(&before, &row));
+            Ok((row, changes))
         })
         .await?;
     let body = one(&api, wrapper, &Projection::all(resource), &row);
-    Ok(json(StatusCode::OK, body.into()))
+    let response = json(StatusCode::OK, body.into());
+    Ok(having_changed(response, changes))
 }
 
 pub(super) async fn delete(
@@ -122,14 +141,21 @@ pub(super) async fn delete(
     let precondition = Precondition::of(request.headers())?;
     let asks = Asks::of(&api, &request, Operation::Delete)?;
     asks.cheaply(resource)?;
-    api.store
+    let mut recorder = api.audit.as_ref().map(|_| Recorder::new());
+    let changes = api
+        .store
         .write(move |tx| {
             let row = current(tx, &asks, resource, &id)?;
             precondition.holds(&row)?;
-            tx.delete(resource.kind, row.id())
+            if let Some(recorder) = &mut recorder {
+                gone_with(tx, &row, recorder)?;
+            }
+            tx.delete(resource.kind, row.id())?;
+            Ok(recorder.map(Recorder::finish))
         })
         .await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let response = StatusCode::NO_CONTENT.into_response();
+    Ok(having_changed(response, changes))
 }
 
 pub(super) async fn list(
@@ -158,6 +184,14 @@ pub(super) async fn list(
         StatusCode::OK,
         list::body(api, listing, wrapper.collection).await?,
     ))
+}
+
+/// The reply with what was changed, for the audit log.
+pub(super) fn having_changed(mut response: Response, changes: Option<Changes>) -> Response {
+    if let Some(changes) = changes {
+        response.extensions_mut().insert(changes);
+    }
+    response
 }
 
 fn wrapper(resource: &'static Resource, parent: Option<&Parent>) -> Wrapper {

@@ -21,8 +21,9 @@ use super::body;
 use super::caller::administrators;
 use super::discovery::document;
 use super::errors::Refused;
-use super::handlers::caller;
+use super::handlers::{caller, having_changed};
 use super::router::{InPath, documents};
+use crate::audit::Changes;
 use crate::rules::quota::{kind, used};
 
 /// Largest limit (`neutron_lib.db.constants.DB_INTEGER_MAX_VALUE`).
@@ -109,34 +110,53 @@ async fn update(State(api): State<Api>, InPath(project): InPath, request: Reques
     } = body::parsed(bytes, wanted).await?;
     named(&project)?;
     let quotas = api.rules.quotas;
-    let limits = api.store.write(move |tx| {
-        if check {
-            for (kind, limit) in &wanted {
-                suffices(*limit, *kind, used(tx, *kind, &project)?)?;
+    let (limits, changes) = api
+        .store
+        .write(move |tx| {
+            if check {
+                for (kind, limit) in &wanted {
+                    suffices(*limit, *kind, used(tx, *kind, &project)?)?;
+                }
             }
-        }
-        let mut set = tx.quotas(&project)?;
-        set.extend(wanted);
-        tx.put_quotas(&project, &set)?;
-        quotas.of(tx, &project)
+            let before = tx.quotas(&project)?;
+            let mut set = before.clone();
+            set.extend(wanted);
+            tx.put_quotas(&project, &set)?;
+            let changes = changed(&project, &before, &set);
+            Ok((quotas.of(tx, &project)?, changes))
+        })
+        .await?;
+    Ok(having_changed(quota(&limits), Some(changes)))
+}
+
+/// For the audit log: what was set for the project, and what is.
+fn changed(project: &str, before: &Limits, after: &Limits) -> Changes {
+    let [before, after] = [before, after].map(|limits| match limits.is_empty() {
+        true => Value::Null,
+        false => Value::Object(shown(limits)),
     });
-    Ok(quota(&limits.await?))
+    Changes::other("quota", project, &before, &after)
 }
 
 /// Back to the defaults.
 async fn delete(State(api): State<Api>, InPath(project): InPath) -> Answer {
-    api.store
+    let changes = api
+        .store
         .write(move |tx| {
-            if tx.quotas(&project)?.is_empty() {
+            let before = tx.quotas(&project)?;
+            if before.is_empty() {
                 return Err(Fault::new(
                     FaultKind::TenantQuotaNotFound,
                     format!("Quota for tenant {project} could not be found."),
                 ));
             }
-            tx.put_quotas(&project, &Limits::new())
+            let none = Limits::new();
+            tx.put_quotas(&project, &none)?;
+            Ok(changed(&project, &before, &none))
         })
         .await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let response = StatusCode::NO_CONTENT.into_response();
+    Ok(having_changed(response, Some(changes)))
 }
 
 /// What a PUT asks for.

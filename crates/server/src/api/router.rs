@@ -3,25 +3,21 @@
 //! Clients spell paths in several ways; all of them are brought into one form before they are looked up: without
 //! `.json`, without a slash at the end, with dashes where they wrote underscores.
 
-use std::time::Instant;
-
 use axum::Router;
 use axum::extract::{FromRequestParts, MatchedPath, Path, Request, State};
+use axum::http::Uri;
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use model::resource::{Kind, Nested, Resource, Shape};
 use model::table;
 use tower::ServiceExt;
-use tracing::Instrument;
-use uuid::Uuid;
 
 use super::errors::{Refused, method_not_allowed, no_such_path};
-use super::{Api, caller, devices, discovery, handlers, openapi, quotas};
+use crate::http;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-openstack-request-id");
+use super::{Api, around, caller, devices, discovery, handlers, openapi, quotas};
 
 /// The whole API.
 pub fn router(api: Api) -> Router {
@@ -55,10 +51,14 @@ pub fn router(api: Api) -> Router {
             caller::identify,
         ))
         .layer(middleware::from_fn(naming_its_route))
-        .with_state(api);
+        .with_state(api.clone());
     Router::new()
         .fallback_service(routes.map_request(in_one_spelling))
-        .layer(middleware::from_fn(identified_and_logged))
+        .layer(middleware::from_fn(http::refused))
+        .layer(middleware::from_fn_with_state(
+            api,
+            around::identified_and_logged,
+        ))
 }
 
 /// A document answers GET alone; axum would let GET answer HEAD too, upstream answers 405.
@@ -163,46 +163,6 @@ async fn naming_its_route(request: Request, next: Next) -> Response {
         response.extensions_mut().insert(route);
     }
     response
-}
-
-/// Gives every request an id, and the log one line.
-async fn identified_and_logged(request: Request, next: Next) -> Response {
-    let id = format!("req-{}", Uuid::new_v4());
-    let global_id = global_id(&request);
-    let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let start = Instant::now();
-    // Whatever is logged on the way carries the id, at any level.
-    let span = tracing::error_span!("request", %id);
-    let mut response = next.run(request).instrument(span).await;
-    let status = response.status().as_u16();
-    let took = start.elapsed();
-    let caller = response.extensions_mut().remove::<caller::Caller>();
-    let user = caller.as_ref().map(|caller| &*caller.user);
-    match response.extensions_mut().remove::<Refused>() {
-        Some(Refused(fault)) => {
-            // Messages repeat what clients sent: one request must not look like two in the log.
-            let fault = fault.to_string().replace(char::is_control, " ");
-            if response.status().is_server_error() {
-                tracing::error!(%id, global_id, %method, path, user, status, ?took, fault);
-            } else {
-                tracing::info!(%id, global_id, %method, path, user, status, ?took, fault);
-            }
-        }
-        None => tracing::info!(%id, global_id, %method, path, user, status, ?took),
-    }
-    if let Ok(id) = HeaderValue::try_from(id) {
-        response.headers_mut().insert(REQUEST_ID, id);
-    }
-    response
-}
-
-/// The id under which a client follows a request through several services: `req-` and a UUID, as oslo.middleware takes it.
-fn global_id(request: &Request) -> Option<String> {
-    let id = request.headers().get(REQUEST_ID)?.to_str().ok()?;
-    let uuid = id.strip_prefix("req-")?;
-    let usual = uuid.len() == uuid::fmt::Hyphenated::LENGTH && Uuid::try_parse(uuid).is_ok();
-    usual.then(|| id.to_owned())
 }
 
 fn in_one_spelling(mut request: Request) -> Request {

@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
-use model::status::Report;
 use reqwest::{Body, Method};
 use serde_json::{Value, json};
-use server::api::{Api, Limits};
-use server::rules::Rules;
+use server::api::Limits;
+use server::http::Bounds;
 use store::Store;
-use tokio::net::TcpListener;
 
-use crate::fixture::{Fixture, error, id, reply, unstamped};
+use crate::fixture::{Fixture, answering, error, id, reply, unstamped};
 
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
@@ -246,7 +243,7 @@ async fn a_body_that_never_arrives_is_408() {
         silence: Duration::from_millis(100),
         ..Limits::DEFAULT
     };
-    let address = answering(store, limits).await;
+    let address = answering(store, limits, Bounds::DEFAULT).await;
     let head =
         "POST /v2.0/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{\"network\":";
     let answer = tokio::task::spawn_blocking(move || by_hand(address, head));
@@ -258,7 +255,7 @@ async fn a_body_that_never_arrives_is_408() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_does_not_answer_is_503_and_its_reason_stays_inside() {
     let store = Store::open("sqlite::memory:").await.unwrap();
-    let address = answering(store.clone(), Limits::DEFAULT).await;
+    let address = answering(store.clone(), Limits::DEFAULT, Bounds::DEFAULT).await;
     store.close().await;
     let client = reqwest::Client::new();
     let networks = format!("http://{address}/v2.0/networks");
@@ -274,26 +271,6 @@ async fn a_database_that_does_not_answer_is_503_and_its_reason_stays_inside() {
             "The database is not available right now. Please try again later."
         );
     }
-}
-
-/// The address of an API on a store of the test's own, for as long as the test runs.
-async fn answering(store: Store, limits: Limits) -> SocketAddr {
-    let router = server::api::router(Api {
-        store,
-        report: Arc::new(|_| Report::ACTIVE),
-        board: Arc::default(),
-        auth: std::sync::Arc::new(
-            server::auth::options::AuthOptions::default()
-                .open()
-                .unwrap(),
-        ),
-        rules: Rules::default(),
-        limits,
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(axum::serve(listener, router).into_future());
-    address
 }
 
 #[tokio::test(flavor = "multi_thread")]

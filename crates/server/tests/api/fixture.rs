@@ -1,14 +1,21 @@
 //! A server of its own for each test.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use model::status::Report;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
+use server::api::{Api, Limits};
+use server::auth::options::AuthOptions;
 use server::controller::connections::SwitchOptions;
+use server::http::Bounds;
 use server::operations::OperationsOptions;
+use server::rules::Rules;
 use server::{Options, Server, StartError};
 use store::Store;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -182,10 +189,12 @@ pub(crate) fn options(directory: &TempDir) -> Options {
         switches: SwitchOptions::default(),
         allow_unknown_devices: false,
         quota: Vec::new(),
-        auth: server::auth::options::AuthOptions::default(),
+        auth: AuthOptions::default(),
         tls_certificate: None,
         tls_private_key: None,
         body_limit: 64 << 20,
+        connection_limit: 4096,
+        audit: server::audit::AuditOptions::default(),
         operations: OperationsOptions::default(),
     }
 }
@@ -246,4 +255,26 @@ pub(crate) fn settled(mut object: Value) -> Value {
         object.as_object_mut().unwrap().remove(name).unwrap();
     }
     object
+}
+
+/// The address of an API on a store of the test's own, for as long as the test runs.
+pub(crate) async fn answering(store: Store, limits: Limits, bounds: Bounds) -> SocketAddr {
+    let router = server::api::router(Api {
+        store,
+        report: Arc::new(|_| Report::ACTIVE),
+        board: Arc::default(),
+        auth: Arc::new(AuthOptions::default().open().unwrap()),
+        rules: Rules::default(),
+        audit: None,
+        limits,
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(server::http::serve(
+        listener,
+        router,
+        bounds,
+        std::future::pending(),
+    ));
+    address
 }

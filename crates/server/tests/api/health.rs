@@ -100,6 +100,7 @@ async fn closed(directory: &Path, detailed: bool) -> Health {
     Health {
         store,
         board: Arc::default(),
+        audit: None,
         disable_file: None,
         detailed,
     }

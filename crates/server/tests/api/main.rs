@@ -9,6 +9,7 @@
 mod engine;
 mod fixture;
 
+mod audit;
 mod auth;
 mod bodies;
 mod bulk;
@@ -24,4 +25,5 @@ mod remote;
 mod revisions;
 mod running;
 mod schemathesis;
+mod sockets;
 mod vectors;

@@ -34,6 +34,8 @@ impl Asked {
             tls_certificate: None,
             tls_private_key: None,
             body_limit: 1 << 20,
+            connection_limit: 100,
+            audit: server::audit::AuditOptions::default(),
             operations: OperationsOptions::default(),
         };
         let server = runtime.block_on(Server::start(options)).unwrap();
