@@ -33,6 +33,8 @@ pub struct Installation<'a> {
     server: Option<Daemon>,
     /// The switches to drive, in OVS notation, instead of the one of `l2gw vtep`.
     others: Vec<String>,
+    /// Options of `l2gw vtep` beside the necessary ones.
+    vtep_options: Vec<String>,
     echo: bool,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Installation<'a> {
             vtep: None,
             server: None,
             others: Vec::new(),
+            vtep_options: Vec::new(),
             echo: false,
         })
     }
@@ -60,6 +63,13 @@ impl<'a> Installation<'a> {
     #[must_use]
     pub fn driving(mut self, targets: impl IntoIterator<Item = String>) -> Self {
         self.others = targets.into_iter().collect();
+        self
+    }
+
+    /// Starts `l2gw vtep` with these options too.
+    #[must_use]
+    pub fn with_vtep_options<'o>(mut self, options: impl IntoIterator<Item = &'o str>) -> Self {
+        self.vtep_options = options.into_iter().map(str::to_owned).collect();
         self
     }
 
@@ -151,6 +161,7 @@ impl<'a> Installation<'a> {
             "--state-dir".to_owned(),
             self.state_directory().display().to_string(),
         ]);
+        arguments.extend(self.vtep_options.iter().cloned());
         arguments
     }
 
@@ -440,12 +451,13 @@ impl<'a> Installation<'a> {
         tails
     }
 
-    /// The border gateway's interfaces that lead to hosts. Each is a switch port of the same name.
+    /// The border gateway's interfaces that lead to hosts or switches. Each is a switch port of the same name.
     fn port_interfaces(&self) -> Vec<&str> {
-        self.cloud
-            .bare_metal
-            .iter()
+        let hosts = self.cloud.bare_metal.iter();
+        let segments = self.cloud.segments.iter();
+        hosts
             .map(|host| host.interface.as_str())
+            .chain(segments.map(|segment| segment.interface.as_str()))
             .collect()
     }
 

@@ -147,6 +147,24 @@ impl Switch {
         Ok(Self { netns })
     }
 
+    /// Lays a cable to another switch.
+    ///
+    /// # Errors
+    /// There is one already.
+    pub fn join(&self, other: &Self) -> Result<()> {
+        connect((&self.netns, "cable"), (&other.netns, "cable"))?;
+        self.netns.ip("link set cable master switch up")?;
+        other.netns.ip("link set cable master switch up")
+    }
+
+    /// Takes the cable that [`Self::join`] laid away.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn part(&self) -> Result<()> {
+        self.netns.ip("link delete cable")
+    }
+
     /// Plugs `interface` of `netns`, which is made for it, into this switch's new port `port`.
     ///
     /// # Errors
@@ -174,6 +192,8 @@ pub struct Cloud {
     pub vms: Vec<Station>,
     /// Hosts plugged into ports of the border gateway, in the order they were added.
     pub bare_metal: Vec<BareMetal>,
+    /// Switches plugged into ports of the border gateway, in the order they were added.
+    pub segments: Vec<Segment>,
     /// What compute hosts and gateway are plugged into.
     pub lan: Switch,
     number: u8,
@@ -215,6 +235,7 @@ impl Cloud {
             computes: Vec::new(),
             vms: Vec::new(),
             bare_metal: Vec::new(),
+            segments: Vec::new(),
             lan,
             number,
             prefix,
@@ -271,6 +292,24 @@ impl Cloud {
             .ip(&format!("link set {interface} addrgenmode none up"))?;
         self.bare_metal.push(BareMetal {
             station,
+            interface: interface.to_owned(),
+        });
+        Ok(())
+    }
+
+    /// Plugs a switch into the border gateway's new interface `interface`, and leaves it to the gateway to use it.
+    ///
+    /// # Errors
+    /// The interface exists, or the kernel refuses.
+    pub fn add_segment(&mut self, interface: &str) -> Result<()> {
+        let switch = Switch::create(&format!("{}-{interface}", self.prefix))?;
+        connect((&switch.netns, "gateway"), (&self.gateway.netns, interface))?;
+        switch.netns.ip("link set gateway master switch up")?;
+        self.gateway
+            .netns
+            .ip(&format!("link set {interface} addrgenmode none up"))?;
+        self.segments.push(Segment {
+            switch,
             interface: interface.to_owned(),
         });
         Ok(())
@@ -363,6 +402,15 @@ pub struct Compute {
 pub struct BareMetal {
     /// The host.
     pub station: Station,
+    /// The border gateway's interface at the other end of the cable.
+    pub interface: String,
+}
+
+/// A switch plugged into the border gateway.
+#[derive(Debug)]
+pub struct Segment {
+    /// The switch.
+    pub switch: Switch,
     /// The border gateway's interface at the other end of the cable.
     pub interface: String,
 }

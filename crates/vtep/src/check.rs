@@ -21,6 +21,7 @@ use crate::kernel::desired::{NodeConfig, desired};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::vlan::VlanForm;
 use crate::kernel::{self, Kernel, interface_mtu, sysctl};
+use crate::loops;
 use crate::options::{BORDER, CheckOptions};
 use crate::ovsdb_server::{missing_programs, missing_schema};
 
@@ -67,6 +68,7 @@ fn unmet(options: &CheckOptions) -> Result<Vec<String>, Error> {
         .collect();
     let has_nft = !missing_programs(None).any(|missing| missing.program == "nft");
     unmet.extend(privileges());
+    unmet.extend(probing());
     if !has_nft {
         unmet.push("kernel: not tried, because that needs nft".to_owned());
     } else if has_capability(CAP_NET_ADMIN) && has_capability(CAP_SYS_ADMIN) {
@@ -93,6 +95,12 @@ fn privileges() -> Option<String> {
     }
     (!has_capability(CAP_NET_ADMIN))
         .then(|| "changing network devices needs the capability CAP_NET_ADMIN".to_owned())
+}
+
+/// Loops are looked for by frames of our own.
+fn probing() -> Option<String> {
+    let error = loops::can_probe().err()?;
+    Some(Error::LoopProtection(error).to_string())
 }
 
 /// Whether the calling thread has it (proc(5), CapEff).

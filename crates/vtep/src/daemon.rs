@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use hardware_vtep::{Database, NAME, Publication};
@@ -34,10 +35,13 @@ use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
 use self::stop::Stop;
 use self::tunnels::{Sessions, Tunnels};
 use self::worker::{Pass, Worker};
+use crate::control::Control;
 use crate::error::Error;
+use crate::kernel::desired::NodeConfig;
 use crate::kernel::{Kernel, sysctl};
 use crate::learnt::Telling;
 use crate::lock::Lock;
+use crate::loops::{Cuts, Sentry};
 use crate::options::SwitchOptions;
 use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
 use crate::supervisor::Supervisor;
@@ -78,7 +82,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     warn_of_foreign_addresses(&config);
 
     let directory = state_dir(&options.state_dir)?;
-    let server = OvsdbServer::new(directory, options.listen.clone())?;
+    let server = OvsdbServer::new(directory.clone(), options.listen.clone())?;
     let origin = server.ensure()?;
     let target = Target::Unix(server.socket());
     let connection = Connection::start(target.into(), NAME, ConnectionOptions::default());
@@ -89,7 +93,10 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
         Arc::clone(&connection),
     );
 
-    let stop = Stop::on_signals()?;
+    let halt = Arc::new(AtomicBool::new(false));
+    let stop = Stop::on_signals(Arc::clone(&halt))?;
+    let (cuts, sentry) = protection(&options, &config, &halt)?;
+    let control = Control::listen(&directory, Arc::clone(&cuts))?;
     let publication = publication(&options, &config);
     tracing::info!(
         name = %config.switch,
@@ -105,6 +112,9 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
             config: Arc::new(config),
             replica: Arc::clone(connection.replica()),
             stop: Arc::clone(&stop.flag),
+            halt,
+            cuts: Arc::clone(&cuts),
+            sentry,
             asked: None,
             unwritten: origin == Origin::Created,
         }),
@@ -115,10 +125,30 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
         pause: FIRST_PAUSE,
         told: BTreeSet::new(),
         telling: Telling::default(),
+        cuts,
+        _control: control,
     };
     daemon.run(stop).await?;
     tracing::info!("switch stopped; the kernel goes on forwarding");
     Ok(())
+}
+
+/// The list of networks that are cut off the WAN, and what looks for more of them.
+fn protection(
+    options: &SwitchOptions,
+    config: &NodeConfig,
+    halt: &Arc<AtomicBool>,
+) -> Result<(Arc<Cuts>, Option<Sentry>), Error> {
+    let list = Cuts::open(&options.state_dir, options.terms(), Arc::clone(halt));
+    let cuts = Arc::new(list.map_err(|source| Error::StateDir {
+        path: options.state_dir.clone(),
+        source,
+    })?);
+    if options.no_loop_protection {
+        return Ok((cuts, None));
+    }
+    let sentry = Sentry::start(config, Arc::clone(&cuts)).map_err(Error::LoopProtection)?;
+    Ok((cuts, Some(sentry)))
 }
 
 /// The state directory as an absolute path.
@@ -142,6 +172,9 @@ struct Daemon {
     told: BTreeSet<String>,
     /// What was learnt is told in the database.
     telling: Telling,
+    /// Networks that are cut off the WAN.
+    cuts: Arc<Cuts>,
+    _control: Control,
 }
 
 /// Why a pass is made; it only decides what need not be looked at.
@@ -150,6 +183,8 @@ enum Wake {
     Database,
     Kernel,
     Retry,
+    /// Networks are to be cut off the WAN, or joined again.
+    Cuts,
     Everything,
     /// What was learnt is due to be told: no pass.
     Learnt,
@@ -169,6 +204,8 @@ impl Daemon {
     async fn run(mut self, mut stop: Stop) -> Result<(), Error> {
         let [route, filter] = self.notifications()?;
         let mut database = self.connection.wakeups();
+        let cuts = Arc::clone(&self.cuts);
+        let mut cut = cuts.changes();
         let mut everything = tokio::time::interval(LOOK_AT_EVERYTHING);
         everything.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut netfilter = tokio::time::interval(LOOK_AT_NETFILTER);
@@ -185,6 +222,8 @@ impl Daemon {
                     return Ok(());
                 }
                 () = supervisor.keep_told() => continue,
+                _ = cut.changed() => Wake::Cuts,
+                () = cuts.due() => continue,
                 _ = database.changed() => Wake::Database,
                 () = readable(&route, truce) => Wake::Kernel,
                 () = readable(&filter, truce) => Wake::Kernel,

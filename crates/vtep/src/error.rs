@@ -59,6 +59,25 @@ pub enum Error {
     /// The kernel can't be talked to.
     #[error("kernel: {0}")]
     Kernel(#[source] io::Error),
+    /// The network is not cut off the WAN.
+    #[error("network {0} is not cut off the WAN (l2gw vtep show lists networks)")]
+    NotCut(String),
+    /// The running daemon said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The running daemon does not answer.
+    #[error("the switch is running but does not answer at {path}: {source}", path = path.display())]
+    NoAnswer {
+        /// Its socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Loop protection has no socket.
+    #[error(
+        "loop protection can't look for loops: {0} (it takes CAP_NET_RAW; --no-loop-protection does without)"
+    )]
+    LoopProtection(#[source] io::Error),
     /// The packet filter can't be used.
     #[error("packet filter: {0}")]
     Filter(#[source] io::Error),

@@ -6,11 +6,13 @@
 //! | `daemon` | the loop: database and kernel are made to match |
 //! | `learnt` | what the kernel learnt is told in the database |
 //! | `ovsdb_server` | the database's server |
+//! | `loops` | networks that loop are cut off the WAN |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
 //! | [`bfd`] | whether the far ends of tunnels are there |
 //! | `check` | what the host lacks |
 //! | `supervisor` | the service manager is told how we are |
 //! | [`show`] | what is forwarded |
+//! | `control` | what an operator tells the running daemon |
 //! | [`trace`] | what becomes of a frame |
 //! | `down` | takes everything back |
 
@@ -18,12 +20,14 @@ use std::io::{self, Write as _};
 
 pub mod bfd;
 mod check;
+mod control;
 mod daemon;
 mod down;
 mod error;
 pub mod kernel;
 mod learnt;
 mod lock;
+mod loops;
 pub mod options;
 mod ovsdb_server;
 pub mod show;
@@ -48,6 +52,7 @@ pub async fn run(options: Options) -> Result<(), Error> {
             let work = tokio::task::spawn_blocking(move || check::check(&options));
             work.await.map_err(|error| Error::Runtime(error.into()))?
         }
+        (Some(options::Command::Release(options)), _) => print(&control::release(&options).await?),
         (Some(options::Command::Show(options)), _) => print(&show::show(&options).await?),
         (Some(options::Command::Trace(options)), _) => print(&trace::trace(&options).await?),
         (None, Some(switch)) => daemon::serve(switch).await,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::value::{MacAddress, is_tunnel_endpoint};
 use ovsdb::Target;
@@ -13,6 +14,7 @@ use crate::error::Error;
 use crate::kernel::desired::NodeConfig;
 use crate::kernel::name::InterfaceName;
 use crate::kernel::vlan::{self, VlanForm};
+use crate::loops::Terms;
 
 /// The port every switch has and that leads nowhere: a gateway without a physical port binds its networks to it.
 pub const BORDER: &str = "border";
@@ -48,6 +50,10 @@ pub enum Command {
     Show(ShowOptions),
     /// Tell what becomes of a frame to a station, and why
     Trace(TraceOptions),
+    /// Join a network to the WAN again that was cut off because of a loop
+    ///
+    /// If the loop is still there, it is cut off again within a second.
+    Release(ReleaseOptions),
     /// Remove everything this switch made in the kernel and stop its ovsdb-server
     ///
     /// Forwarding ends. The database stays: started again, the switch is as before.
@@ -90,6 +96,16 @@ pub enum Format {
     Text,
     /// For programs.
     Json,
+}
+
+/// The network to join again.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReleaseOptions {
+    /// The network: Logical_Switch.name
+    pub network: String,
+    /// Directory the switch was started with
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    pub state_dir: PathBuf,
 }
 
 /// The switch this host is to become, as far as it is known yet.
@@ -146,6 +162,13 @@ pub struct SwitchOptions {
     /// How VLANs of physical ports are told apart: by 802.1Q sub-interfaces, or by programs that tc(8) loads
     #[arg(long, value_name = "FORM", value_enum, default_value = "auto")]
     pub vlan_form: VlanFormOption,
+    /// How long a network that loops stays cut off the WAN after the last sign of the loop; the double for each cut that
+    /// soon follows another, up to 64 times. 0: until "l2gw vtep release"
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
+    pub loop_hold: u32,
+    /// Don't look for loops
+    #[arg(long)]
+    pub no_loop_protection: bool,
 }
 
 /// How VLANs of physical ports are told apart.
@@ -233,6 +256,14 @@ impl SwitchOptions {
     /// The switch's address towards remote gateways.
     pub fn wan_ip(&self) -> Ipv4Addr {
         self.wan_ip.unwrap_or(self.tunnel_ip)
+    }
+
+    /// For how long a network that loops is cut off the WAN.
+    pub(crate) fn terms(&self) -> Terms {
+        match self.loop_hold {
+            0 => Terms::ByHand,
+            seconds => Terms::Hold(Duration::from_secs(seconds.into())),
+        }
     }
 
     /// What the kernel side needs to know.

@@ -19,6 +19,7 @@ use crate::kernel::desired::WAN_LISTEN_PORT;
 use crate::kernel::name::InterfaceName;
 use crate::kernel::state::{ALIAS, Bridge, KernelState};
 use crate::kernel::{Kernel, LearntStation};
+use crate::loops::{Cut, on_disk};
 use crate::options::{Format, ShowOptions};
 
 /// ovsdb-server answers at once or not at all.
@@ -38,7 +39,9 @@ pub async fn show(options: &ShowOptions) -> Result<String, Error> {
     });
     let read = work.await.map_err(|error| Error::Runtime(error.into()))?;
     let (kernel, learnt) = read.map_err(Error::Kernel)?;
-    let view = View::new(&kernel, &learnt, database.as_ref());
+    let mut view = View::new(&kernel, &learnt, database.as_ref());
+    // Without a state directory there is none.
+    view.add_cuts(&kernel, &on_disk(&options.state_dir).unwrap_or_default());
     Ok(match options.format {
         Format::Text => view.to_string(),
         Format::Json => {
@@ -74,10 +77,23 @@ struct Network {
     name: String,
     bridge: String,
     up: bool,
+    /// Why and until when it is off the WAN.
+    cut: Option<ShownCut>,
     bindings: Vec<String>,
     interfaces: Vec<Port>,
     tunnels: Vec<Tunnel>,
     macs: Vec<Mac>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct ShownCut {
+    cause: String,
+    /// Seconds ago.
+    since: u64,
+    /// Seconds from now; nothing: until it is joined by hand.
+    left: Option<u64>,
+    /// Whether all its WAN devices are off the bridge in the kernel.
+    in_kernel: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -160,6 +176,7 @@ impl View {
                 .map(|(at, _)| format!("{} vlan {}", at.port.name, at.vlan));
             Network {
                 up: kernel.bridges.get(&bridge).is_some_and(|held| held.up),
+                cut: None,
                 bridge: bridge.to_string(),
                 bindings: bindings.collect(),
                 interfaces: interfaces(kernel, bridge),
@@ -176,6 +193,28 @@ impl View {
         Self {
             database: database.is_some(),
             networks: networks.collect(),
+        }
+    }
+}
+
+impl View {
+    fn add_cuts(&mut self, kernel: &KernelState, cuts: &BTreeMap<String, Cut>) {
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs());
+        for network in &mut self.networks {
+            let Some(cut) = cuts.get(&network.name) else {
+                continue;
+            };
+            let mut wan = kernel.vxlans.values().filter(|held| {
+                let bridge = held.port.bridge.map(|bridge| bridge.to_string());
+                held.is_wan() && bridge.as_ref() == Some(&network.bridge)
+            });
+            network.cut = Some(ShownCut {
+                cause: cut.cause.clone(),
+                since: now.saturating_sub(cut.since),
+                left: cut.until.map(|until| until.saturating_sub(now)),
+                in_kernel: wan.all(|held| held.cut),
+            });
         }
     }
 }
@@ -312,6 +351,22 @@ impl Display for Network {
             self.bridge,
             up(self.up)
         )?;
+        if let Some(cut) = &self.cut {
+            let left = match cut.left {
+                Some(left) => format!("for {left} s more unless the loop is seen again"),
+                None => "until it is released".to_owned(),
+            };
+            let missing = if cut.in_kernel {
+                ""
+            } else {
+                " (NOT YET in the kernel)"
+            };
+            writeln!(
+                f,
+                "  CUT OFF THE WAN{missing} since {} s, {left}: {} (l2gw vtep release {})",
+                cut.since, cut.cause, self.name
+            )?;
+        }
         for binding in &self.bindings {
             writeln!(f, "  binding    {binding}")?;
         }

@@ -8,6 +8,7 @@ mod driven;
 mod emulated;
 mod joined;
 mod killed;
+mod loops;
 mod mesh;
 mod restart;
 mod startup;

@@ -55,6 +55,11 @@ impl Faults {
                 refusal => faults.switch(refusal.to_string()),
             }
         }
+        for (network, cut) in &pass.cuts {
+            faults.switch(format!(
+                "logical switch {network}: {cut} (l2gw vtep release {network} joins it again)"
+            ));
+        }
         for failure in &pass.report.failures {
             match port_of(pass, failure) {
                 Some(port) => faults.port(port, failure.to_string()),

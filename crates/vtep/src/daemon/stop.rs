@@ -17,7 +17,8 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    pub(super) fn on_signals() -> Result<Self, Error> {
+    /// Raises `halt` too, which ends what is under way.
+    pub(super) fn on_signals(halt: Arc<AtomicBool>) -> Result<Self, Error> {
         let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Runtime)?;
         let flag = Arc::new(AtomicBool::new(false));
@@ -28,7 +29,8 @@ impl Stop {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
-            raised_flag.store(true, Ordering::Relaxed);
+            raised_flag.store(true, Ordering::SeqCst);
+            halt.store(true, Ordering::SeqCst);
             raise.send_replace(true);
         });
         Ok(Self { flag, raised })

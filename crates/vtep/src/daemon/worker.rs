@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hardware_vtep::{Database, LearntMacs};
+use model::switch::LogicalSwitchName;
 use model::trail::Mark;
 use ovsdb::SharedReplica;
 
@@ -15,6 +16,7 @@ use crate::kernel::desired::{FarEnds, NodeConfig, Refusal, Wanted, far_ends};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::scope::Scope;
 use crate::kernel::{Kernel, Report};
+use crate::loops::{Cut, Cuts, Sentry};
 
 /// What works on the kernel, in threads that may block.
 pub(super) struct Worker {
@@ -22,6 +24,12 @@ pub(super) struct Worker {
     pub(super) config: Arc<NodeConfig>,
     pub(super) replica: Arc<SharedReplica<Database>>,
     pub(super) stop: Arc<AtomicBool>,
+    /// Ends the pass under way: we are asked to stop, or there is something that can't wait.
+    pub(super) halt: Arc<AtomicBool>,
+    /// Networks that are cut off the WAN.
+    pub(super) cuts: Arc<Cuts>,
+    /// Looks for loops, unless we were told not to.
+    pub(super) sentry: Option<Sentry>,
     /// What the database asked for when it was last looked at.
     pub(super) asked: Option<Asked>,
     /// The database was created when we started, and no controller has asked for a network yet: it does not know what
@@ -84,23 +92,33 @@ pub(super) struct Pass {
     pub(super) ports: BTreeMap<InterfaceName, Arc<str>>,
     pub(super) report: Report,
     pub(super) config: Arc<NodeConfig>,
+    /// Networks that are cut off the WAN.
+    pub(super) cuts: BTreeMap<String, Cut>,
 }
 
 impl Worker {
     /// Nothing, if there was nothing to look at: the kernel told of our own doing, or the database was never seen, so that
     /// nobody knows what should be.
     pub(super) fn pass(&mut self, wake: Wake) -> io::Result<Option<Pass>> {
+        self.halt.store(false, Ordering::SeqCst);
+        if self.stop.load(Ordering::SeqCst) {
+            self.halt.store(true, Ordering::SeqCst);
+        }
         match wake {
             Wake::Everything => self.kernel.distrust(),
             // Mostly it tells of what we did ourselves.
-            Wake::Kernel if !self.kernel.is_stale()? => return Ok(None),
+            Wake::Kernel if !self.kernel.is_stale()? => {
+                self.cut_flapping();
+                return Ok(None);
+            }
             _ => {}
         }
         let mut scope = None;
         if wake != Wake::Kernel || self.asked.is_none() {
             // What was refused may be had now, and what is held may be wrong: only the database's own news are looked at
             // for what they are.
-            let before = self.asked.take().filter(|_| wake == Wake::Database);
+            let news = matches!(wake, Wake::Database | Wake::Cuts);
+            let before = self.asked.take().filter(|_| news);
             let config = &self.config;
             let asked = self.replica.read(|database| {
                 database.map(|database| match before {
@@ -110,9 +128,16 @@ impl Worker {
             });
             (self.asked, scope) = asked.map_or((None, None), |(asked, scope)| (Some(asked), scope));
         }
-        let Some(asked) = &self.asked else {
+        let Some(asked) = &mut self.asked else {
             return Ok(None);
         };
+        let cuts = self.cuts.all();
+        let cut = cuts
+            .keys()
+            .map(|n| InterfaceName::bridge(&LogicalSwitchName::new(n.as_str())));
+        if asked.wanted.cut(cut.collect()) {
+            scope = None;
+        }
         let desired = asked.wanted.desired();
         if self.unwritten && desired.state.is_empty() && !self.kernel.observe()?.is_empty() {
             if wake == Wake::Everything {
@@ -126,6 +151,7 @@ impl Worker {
                 ports: desired.ports.clone(),
                 report: Report::default(),
                 config: Arc::clone(&self.config),
+                cuts,
             }));
         }
         self.unwritten &= desired.state.is_empty();
@@ -133,8 +159,8 @@ impl Worker {
         let report = match &scope {
             Some(scope) => self
                 .kernel
-                .converge_within(&desired.state, scope, &self.stop)?,
-            None => self.kernel.converge(&desired.state, &self.stop)?,
+                .converge_within(&desired.state, scope, &self.halt)?,
+            None => self.kernel.converge(&desired.state, &self.halt)?,
         };
         if !report.plan.is_empty() {
             let took = started.elapsed();
@@ -142,12 +168,36 @@ impl Worker {
             tracing::info!(?took, failed, left_out, "kernel: {}", report.plan.summary());
             tracing::debug!("plan:\n{}", report.plan);
         }
-        Ok(Some(Pass {
+        let pass = Pass {
             refusals: desired.refusals.clone(),
             ports: desired.ports.clone(),
             report,
             config: Arc::clone(&self.config),
-        }))
+            cuts,
+        };
+        // Where entries alone were looked at, nothing else changed.
+        if let (Some(sentry), None) = (&self.sentry, scope) {
+            sentry.protect(self.kernel.ground(asked.wanted.bridges()));
+        }
+        self.cut_flapping();
+        Ok(Some(pass))
+    }
+
+    /// Cuts networks whose stations move back and forth between their ports off the WAN, if they have one.
+    fn cut_flapping(&mut self) {
+        let flaps = self.kernel.take_flaps();
+        let (Some(asked), Some(_)) = (&self.asked, &self.sentry) else {
+            return;
+        };
+        for (bridge, cause) in flaps {
+            let mut vxlans = asked.wanted.desired().state.vxlans.values();
+            let has_wan = vxlans.any(|held| held.is_wan() && held.port.bridge == Some(bridge));
+            let mut bridges = asked.wanted.bridges();
+            let network = bridges.find_map(|(name, of)| (of == bridge).then_some(name));
+            if let Some(network) = network.filter(|_| has_wan) {
+                self.cuts.cut(network, &cause);
+            }
+        }
     }
 
     /// The stations learnt on physical ports, by the network whose bridge learnt them.

@@ -334,6 +334,7 @@ impl Applier<'_> {
             Step::Detach { .. } => message::attach(index, None),
             Step::SetPortFlags(_, flags) => message::set_port_flags(index, *flags),
             Step::BringUp(_) => message::bring_up(index),
+            Step::SetCut(_, cut) => message::set_cut(index, *cut),
             Step::ChangeVlan { link, .. } => message::change_link(index, link),
             Step::PutStation {
                 mac,

@@ -22,13 +22,14 @@ use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, RemoteMac, Switch
 use model::value::{MacAddress, VlanId, Vni, is_tunnel_endpoint};
 
 use super::guard::Guard;
-use super::name::{InterfaceName, bridge_address};
+use super::name::InterfaceName;
 use super::nft;
 use super::state::{
     ALIAS, Bridge, BridgePort, BridgeSettings, Destination, Filter, GROUP, HostSide, KernelState,
     Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
 };
 use super::vlan::{self, VlanForm};
+use crate::loops::GATEWAYS;
 
 pub use self::wanted::{MoreThanEntries, Wanted};
 
@@ -188,6 +189,23 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
     desired
 }
 
+impl KernelState {
+    /// Cuts these bridges, and no others, off the WAN.
+    pub fn cut(&mut self, bridges: &BTreeSet<InterfaceName>) {
+        for vxlan in self.vxlans.values_mut().filter(|vxlan| vxlan.is_wan()) {
+            let bridge = vxlan.port.bridge;
+            vxlan.cut = bridge.is_some_and(|bridge| bridges.contains(&bridge));
+        }
+    }
+}
+
+impl Vxlan {
+    /// Whether it leads to remote gateways.
+    pub fn is_wan(&self) -> bool {
+        self.identity.udp_port == WAN_LISTEN_PORT
+    }
+}
+
 /// Devices of one logical switch in the making.
 struct Realisation<'a> {
     name: &'a LogicalSwitchName,
@@ -217,7 +235,7 @@ impl<'a> Realisation<'a> {
                     mtu: config.mtu,
                 },
                 settings: BridgeSettings {
-                    address: bridge_address(name, config.tunnel_ip),
+                    address: GATEWAYS,
                     spanning_tree: false,
                     forward_delay: 0,
                     multicast_snooping: false,
@@ -369,6 +387,7 @@ impl<'a> Realisation<'a> {
                 flags,
             },
             up: true,
+            cut: false,
             fdb: BTreeMap::new(),
             flood: BTreeSet::new(),
         }

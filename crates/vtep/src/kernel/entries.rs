@@ -203,6 +203,23 @@ impl FdbEntry {
         Some(entry)
     }
 
+    /// As told of a station that a bridge learnt.
+    #[cfg(test)]
+    pub(crate) fn learnt(bridge: u32, port: u32, mac: MacAddress) -> Self {
+        Self {
+            device: port,
+            mac,
+            controller: Some(bridge),
+            state: 0x02,
+            flags: 0,
+            sticky: false,
+            ip: None,
+            udp_port: None,
+            vni: None,
+            updated: None,
+        }
+    }
+
     /// Whether somebody stated it, rather than the kernel learning it or making it for a port's own address.
     pub(crate) fn is_static(&self) -> bool {
         let stated = match self.controller {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use netlink_packet_core::NlasIterator;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
@@ -62,8 +63,8 @@ pub(crate) struct Events {
     route: Arc<Socket>,
     filter: Arc<Socket>,
     buffer: Vec<u8>,
-    /// Not yet looked at.
-    pub(crate) pending: Vec<Event>,
+    /// Not yet looked at, each with when it was taken in.
+    pub(crate) pending: Vec<(Instant, Event)>,
     /// Notifications were lost.
     pub(crate) overflowed: bool,
     /// Some table of the packet filter changed.
@@ -93,8 +94,10 @@ impl Events {
         while more {
             more = receive(&self.route, &mut self.buffer, &mut self.overflowed)?;
             let pending = &mut self.pending;
+            let now = Instant::now();
             messages(&self.buffer, |message| {
-                pending.extend(event(message.message_type(), message.payload()));
+                let event = event(message.message_type(), message.payload());
+                pending.extend(event.map(|event| (now, event)));
                 None::<()>
             });
         }

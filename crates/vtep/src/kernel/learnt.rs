@@ -19,6 +19,7 @@ use super::name::InterfaceName;
 use super::netlink::Netlink;
 use super::observe::Indexes;
 use super::state::KernelState;
+use crate::loops::is_probe_source;
 
 /// Learnt stations by bridge.
 pub type Stations = BTreeMap<InterfaceName, BTreeSet<MacAddress>>;
@@ -73,7 +74,9 @@ impl Learnt {
                 let entries = netlink.dump(&message::dump_fdb(Some(index)), FdbEntry::parse)?;
                 let learnt = entries
                     .into_iter()
-                    .filter(|entry| entry.device == index && entry.is_learnt());
+                    .filter(|entry| entry.device == index && entry.is_learnt())
+                    // No station, but another gateway that looks for loops.
+                    .filter(|entry| !is_probe_source(entry.mac));
                 stations.extend(learnt.map(|entry| entry.mac));
             }
             if stations.is_empty() {

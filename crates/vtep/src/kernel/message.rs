@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::value::MacAddress;
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
-    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVxlan, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, VlanProtocol, VxlanDf,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge,
+    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVxlan,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage, LinkProtoInfoBridge,
+    VlanProtocol, VxlanDf,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -30,6 +31,8 @@ pub(crate) const STATIC: u16 = 0x42;
 
 /// The all-zero address stands for every unknown destination in a VXLAN forwarding database.
 pub(crate) const UNKNOWN: MacAddress = MacAddress::new([0; 6]);
+
+const IFLA_BRPORT_STATE: u16 = 1;
 
 /// Hops an encapsulated frame may take.
 const TTL: u8 = 64;
@@ -266,6 +269,25 @@ pub(crate) fn set_port_flags(index: u32, flags: PortFlags) -> Request {
         LinkInfo::PortData(InfoPortData::BridgePort(data)),
     ];
     change(index, vec![LinkAttribute::LinkInfo(info)])
+}
+
+/// Of a port that is up. Without spanning tree "disabled" is the one state, beside "forwarding", that lasts. It must be
+/// said in the bridge's own family: whatever is said of the device (RTM_NEWLINK) makes the kernel look at its carrier
+/// afterwards, and enable the port.
+pub(crate) fn set_cut(index: u32, cut: bool) -> Request {
+    let state = if cut {
+        BridgePortState::Disabled
+    } else {
+        BridgePortState::Forwarding
+    };
+    let state = DefaultNla::new(IFLA_BRPORT_STATE, vec![state.into()]);
+    let info = vec![LinkProtoInfoBridge::Other(state)];
+    let mut message = link(index, vec![LinkAttribute::ProtoInfoBridge(info)]);
+    message.header.interface_family = AddressFamily::Bridge;
+    Request {
+        message: RouteNetlinkMessage::SetLink(message),
+        flags: 0,
+    }
 }
 
 /// The kernel refuses this while it creates a device.

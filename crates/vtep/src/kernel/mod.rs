@@ -22,6 +22,8 @@ pub mod desired;
 mod elf;
 mod entries;
 mod events;
+mod flaps;
+mod ground;
 pub mod guard;
 mod learnt;
 mod message;
@@ -74,6 +76,7 @@ pub struct Kernel {
     /// Not all is known to be as it was last wanted.
     unsettled: bool,
     learnt: Learnt,
+    flaps: flaps::Flaps,
     /// Programs on interfaces, by number.
     steering: tc::Filters,
     other_writes: u64,
@@ -125,6 +128,7 @@ impl Kernel {
             stale: Stale::everything(),
             unsettled: true,
             learnt: Learnt::default(),
+            flaps: flaps::Flaps::default(),
             steering: tc::Filters::default(),
             other_writes: 0,
         })
@@ -376,7 +380,7 @@ impl Kernel {
         if std::mem::take(&mut self.events.filter_changed) {
             self.stale.filter = true;
         }
-        for event in std::mem::take(&mut self.events.pending) {
+        for (at, event) in std::mem::take(&mut self.events.pending) {
             match event {
                 Event::Link {
                     index,
@@ -396,6 +400,7 @@ impl Kernel {
                     let bridge = entry.controller.and_then(|index| self.indexes.name(index));
                     if let Some(bridge) = bridge {
                         self.learnt.doubt(bridge);
+                        self.flaps.note(&entry, gone, at);
                     }
                     if let Some(device) = self.unexpected_fdb(&entry, gone) {
                         self.doubt_entries(device);

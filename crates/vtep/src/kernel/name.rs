@@ -4,11 +4,10 @@
 //! (`ip -d link`) carries the text itself.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use model::switch::LogicalSwitchName;
-use model::value::{MacAddress, VlanId, Vni};
+use model::value::{VlanId, Vni};
 use thiserror::Error;
 
 /// IFNAMSIZ without the terminating zero.
@@ -92,20 +91,6 @@ impl InterfaceName {
         }
         Self(name)
     }
-}
-
-/// The bridge's own address: locally administered, and another one on every gateway that carries the logical switch.
-pub(crate) fn bridge_address(
-    logical_switch: &LogicalSwitchName,
-    tunnel_ip: Ipv4Addr,
-) -> MacAddress {
-    let hash = fingerprint(&[
-        logical_switch.as_str().as_bytes(),
-        &[0],
-        &tunnel_ip.octets(),
-    ]);
-    let [_, _, _, a, b, c, d, e] = hash.to_be_bytes();
-    MacAddress::new([0x02, a, b, c, d, e])
 }
 
 /// FNV-1a, 64 bits: names must stay the same over restarts and upgrades, which the standard hasher does not promise.

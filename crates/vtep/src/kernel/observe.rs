@@ -10,9 +10,9 @@ use std::sync::Arc;
 use model::value::MacAddress;
 use netlink_packet_core::Parseable;
 use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge,
-    InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, InfoVxlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode,
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVlan, InfoVxlan,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
 };
 
 use super::message;
@@ -162,6 +162,8 @@ struct Seen {
     other: Option<u32>,
     controller: Option<u32>,
     flags: PortFlags,
+    /// Of a bridge port: IFLA_BRPORT_STATE is "disabled".
+    disabled: bool,
     host: HostSide,
     kind: Kind,
 }
@@ -190,6 +192,7 @@ impl Seen {
             other: None,
             controller: None,
             flags: PortFlags::default(),
+            disabled: false,
             host: HostSide::default(),
             kind: Kind::Other,
         };
@@ -234,6 +237,8 @@ impl Seen {
                 LinkInfo::Kind(InfoKind::Veth) => self.kind = Kind::Veth,
                 LinkInfo::PortData(InfoPortData::BridgePort(data)) => {
                     self.flags = port_flags(&data);
+                    let disabled = InfoBridgePort::State(BridgePortState::Disabled);
+                    self.disabled = data.contains(&disabled);
                 }
                 _ => {}
             }
@@ -299,6 +304,8 @@ impl Seen {
             host: self.host,
             port: self.port(names),
             up: self.up,
+            // Of one that is down it is the kernel's own doing.
+            cut: self.disabled && self.up,
             fdb: BTreeMap::new(),
             flood: BTreeSet::new(),
         };

@@ -120,12 +120,16 @@ struct Planner<'a> {
     /// Entries to pin and to unpin, by bridge, until the VXLAN device's half of the entry claims them.
     pins: BTreeMap<InterfaceName, entries::Pins>,
     before: Vec<Step>,
+    /// What must not wait for the rest of a long plan.
+    first: Vec<Step>,
     bridges: Vec<Step>,
     vxlans: Vec<Step>,
     ports: Vec<Step>,
     bridges_up: Vec<Step>,
     put: Vec<Step>,
     up: Vec<Step>,
+    /// Only what is up can be cut.
+    cuts: Vec<Step>,
     /// Frames are steered to a VLAN's device once it can take them.
     steer: Vec<Step>,
     remove: Vec<Step>,
@@ -172,12 +176,14 @@ impl<'a> Planner<'a> {
             early: BTreeSet::new(),
             pins: BTreeMap::new(),
             before: Vec::new(),
+            first: Vec::new(),
             bridges: Vec::new(),
             vxlans: Vec::new(),
             ports: Vec::new(),
             bridges_up: Vec::new(),
             put: Vec::new(),
             up: Vec::new(),
+            cuts: Vec::new(),
             steer: Vec::new(),
             remove: Vec::new(),
             late_vlans: Vec::new(),
@@ -252,6 +258,7 @@ impl<'a> Planner<'a> {
         if !held.is_some_and(|held| held.up) {
             self.up.push(Step::BringUp(name));
         }
+        self.cut(name, wanted, held);
 
         self.stations(name, wanted, held, None);
         let nothing = BTreeSet::new();
@@ -261,6 +268,18 @@ impl<'a> Planner<'a> {
         }
         for to in flood.difference(&wanted.flood) {
             self.remove.push(Step::RemoveFlood(name, *to));
+        }
+    }
+
+    /// A device that stays as it is is cut at once; one that is changed, which joins it, after that.
+    fn cut(&mut self, name: InterfaceName, wanted: &Vxlan, held: Option<&Vxlan>) {
+        let stays = held
+            .filter(|held| held.up && held.port == wanted.port && held.shape() == wanted.shape());
+        match stays {
+            Some(held) if held.cut == wanted.cut => {}
+            Some(_) if wanted.cut => self.first.push(Step::SetCut(name, true)),
+            None if !wanted.cut => {}
+            _ => self.cuts.push(Step::SetCut(name, wanted.cut)),
         }
     }
 
@@ -302,7 +321,8 @@ impl<'a> Planner<'a> {
         let vxlans = vxlans.filter(|name| !self.desired.vxlans.contains_key(name));
         let bridges = self.actual.bridges.keys();
         let bridges = bridges.filter(|name| !self.desired.bridges.contains_key(name));
-        let mut steps: Vec<Step> = self.early.iter().copied().map(Step::DeleteDevice).collect();
+        let mut steps = self.first;
+        steps.extend(self.early.iter().copied().map(Step::DeleteDevice));
         for phase in [
             self.before,
             self.bridges,
@@ -311,6 +331,7 @@ impl<'a> Planner<'a> {
             self.bridges_up,
             self.put,
             self.up,
+            self.cuts,
             self.steer,
             self.remove,
         ] {

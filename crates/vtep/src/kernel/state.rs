@@ -83,7 +83,7 @@ pub struct Bridge {
 /// The bridge's own behaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgeSettings {
-    /// IFLA_ADDRESS. Given, because otherwise it changes with every port that comes and goes.
+    /// IFLA_ADDRESS. The same for all gateways' bridges: what loop protection sends there ends at the first of them.
     pub address: MacAddress,
     /// IFLA_BR_STP_STATE.
     pub spanning_tree: bool,
@@ -133,6 +133,9 @@ pub struct Vxlan {
     pub port: BridgePort,
     /// IFF_UP.
     pub up: bool,
+    /// IFLA_BRPORT_STATE is "disabled" although the device is up: the bridge takes no frame from it and gives it none. So
+    /// a network that loops is cut off the WAN. Whatever else is set of the device joins it again.
+    pub cut: bool,
     /// Where frames to an address go.
     pub fdb: BTreeMap<MacAddress, Destination>,
     /// Where frames to unknown addresses and to groups go.

@@ -92,6 +92,8 @@ pub enum Step {
     SetPortFlags(InterfaceName, PortFlags),
     /// Set an interface up.
     BringUp(InterfaceName),
+    /// Cut a VXLAN device, which is up, off its bridge, or join it again.
+    SetCut(InterfaceName, bool),
     /// Say where frames to a station go.
     PutStation {
         /// The VXLAN device.
@@ -199,6 +201,7 @@ impl Step {
             | Self::Steer(name, _)
             | Self::SetHostSide(name, _)
             | Self::SetPortFlags(name, _)
+            | Self::SetCut(name, _)
             | Self::BringUp(name)
             | Self::AddFlood(name, _)
             | Self::RemoveFlood(name, _) => Some(*name),

@@ -482,3 +482,50 @@ fn many_networks_come_and_go() {
     assert!(!plan(&empty, kernel.observe().unwrap()).is_empty());
     converge(&mut kernel, &SwitchState::default());
 }
+
+#[test]
+fn a_network_is_cut_off_the_wan_and_joined_again() {
+    namespace();
+    let mut kernel = open();
+    let mut wanted = wanted(&picture());
+    let bridges = wanted.bridges.keys().copied().collect();
+    let never = AtomicBool::new(false);
+    // At once, and from the start.
+    for cut in [false, true, false, true] {
+        match cut {
+            true => wanted.cut(&bridges),
+            false => wanted.cut(&std::collections::BTreeSet::new()),
+        }
+        let report = kernel.converge(&wanted, &never).unwrap();
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_same(&seen(), &wanted);
+        let devices = run("bridge", "-d link show");
+        let off = devices.matches("state disabled").count();
+        assert_eq!(off, usize::from(cut), "{devices}");
+        let again = kernel.converge(&wanted, &never).unwrap();
+        assert!(again.plan.is_empty(), "{}", again.plan);
+    }
+    let device = *wanted
+        .vxlans
+        .keys()
+        .find(|name| wanted.vxlans[name].is_wan())
+        .unwrap();
+    for undone in [
+        format!("link set {device} down"),
+        format!("link set {device} nomaster"),
+        format!("link delete {device}"),
+    ] {
+        ip(&undone);
+        let report = kernel.converge(&wanted, &never).unwrap();
+        assert!(
+            report.failures.is_empty(),
+            "{undone}: {:?}",
+            report.failures
+        );
+        assert_same(&seen(), &wanted);
+        assert!(
+            run("bridge", "-d link show").contains("state disabled"),
+            "{undone}"
+        );
+    }
+}

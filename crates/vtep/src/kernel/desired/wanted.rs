@@ -24,6 +24,8 @@ pub struct Wanted {
     desired: Desired,
     /// The realised logical switches.
     networks: HashMap<LogicalSwitchName, Network>,
+    /// Bridges that are cut off the WAN.
+    cut: BTreeSet<InterfaceName>,
 }
 
 /// A logical switch as it was last looked at.
@@ -62,7 +64,28 @@ impl Wanted {
                 Some((name.clone(), network))
             })
             .collect();
-        Self { desired, networks }
+        Self {
+            desired,
+            networks,
+            cut: BTreeSet::new(),
+        }
+    }
+
+    /// Cuts these bridges, and no others, off the WAN. Whether that is another set than before.
+    pub fn cut(&mut self, bridges: BTreeSet<InterfaceName>) -> bool {
+        if self.cut == bridges {
+            return false;
+        }
+        self.desired.state.cut(&bridges);
+        self.cut = bridges;
+        true
+    }
+
+    /// The realised logical switches and their bridges.
+    pub fn bridges(&self) -> impl Iterator<Item = (&LogicalSwitchName, InterfaceName)> {
+        self.networks
+            .iter()
+            .map(|(name, network)| (name, network.bridge))
     }
 
     /// What the kernel should hold, and what of the database it can't.

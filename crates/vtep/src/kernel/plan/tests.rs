@@ -87,7 +87,7 @@ fn kernel() -> impl Strategy<Value = KernelState> {
     (
         switch(),
         form(),
-        vec((0..20_u8, any::<prop::sample::Index>()), 0..6),
+        vec((0..21_u8, any::<prop::sample::Index>()), 0..6),
     )
         .prop_map(|(switch, vlan_form, damage)| {
             let config = NodeConfig {
@@ -119,7 +119,7 @@ fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
         .collect();
     let vxlans: Vec<_> = state.vxlans.keys().copied().collect();
     let vlans: Vec<_> = state.vlans.keys().copied().collect();
-    if let (14.., false) = (kind, vlans.is_empty()) {
+    if let (14..20, false) = (kind, vlans.is_empty()) {
         return hurt_vlan(state, kind, vlans[place.index(vlans.len())]);
     }
     let vxlan = (!vxlans.is_empty()).then(|| vxlans[place.index(vxlans.len())]);
@@ -169,6 +169,7 @@ fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
             }
             let vxlan = state.vxlans.get_mut(&name).unwrap();
             match kind {
+                20 => vxlan.cut = vxlan.is_wan() && vxlan.up && vxlan.port.bridge.is_some(),
                 11 => vxlan.fdb.clear(),
                 12 => vxlan.flood.clear(),
                 _ => vxlan.port.flags.isolated = !vxlan.port.flags.isolated,
@@ -248,18 +249,28 @@ fn clashes(state: &KernelState) -> bool {
     identities.len() != state.vxlans.len()
 }
 
-fn wanted(switch: &SwitchState, vlan_form: VlanForm) -> KernelState {
+/// Some networks loop: those whose number has its bit in `cut`.
+fn wanted(switch: &SwitchState, vlan_form: VlanForm, cut: u8) -> KernelState {
     let config = NodeConfig {
         vlan_form,
         ..config()
     };
-    desired(switch, &config).state
+    let mut state = desired(switch, &config).state;
+    let names = (0..4_u8).filter(|n| cut >> n & 1 == 1);
+    let names = names.map(|n| LogicalSwitchName::new(format!("net-{n}")));
+    state.cut(&names.map(|name| InterfaceName::bridge(&name)).collect());
+    state
 }
 
 proptest! {
     #[test]
-    fn a_plan_carried_out_gives_what_is_wanted(switch in switch(), form in form(), mut state in kernel()) {
-        let wanted = wanted(&switch, form);
+    fn a_plan_carried_out_gives_what_is_wanted(
+        switch in switch(),
+        form in form(),
+        cut in any::<u8>(),
+        mut state in kernel(),
+    ) {
+        let wanted = wanted(&switch, form, cut);
         for step in &plan(&wanted, &state).steps {
             state.apply(step);
         }
@@ -267,8 +278,8 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_planned_where_nothing_is_missing(switch in switch(), form in form()) {
-        let wanted = wanted(&switch, form);
+    fn nothing_is_planned_where_nothing_is_missing(switch in switch(), form in form(), cut in any::<u8>()) {
+        let wanted = wanted(&switch, form, cut);
         prop_assert_eq!(plan(&wanted, &wanted), Plan::default());
     }
 
@@ -276,12 +287,13 @@ proptest! {
     fn an_interrupted_plan_costs_nothing(
         switch in switch(),
         form in form(),
+        cut in any::<u8>(),
         mut state in kernel(),
-        cut in any::<prop::sample::Index>(),
+        end in any::<prop::sample::Index>(),
     ) {
-        let wanted = wanted(&switch, form);
+        let wanted = wanted(&switch, form, cut);
         let first = plan(&wanted, &state);
-        for step in first.steps.iter().take(cut.index(first.steps.len() + 1)) {
+        for step in first.steps.iter().take(end.index(first.steps.len() + 1)) {
             state.apply(step);
         }
         for step in &plan(&wanted, &state).steps {

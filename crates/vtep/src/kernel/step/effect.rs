@@ -59,6 +59,7 @@ impl KernelState {
                     host: FRESH,
                     port: BridgePort::default(),
                     up: false,
+                    cut: false,
                     fdb: BTreeMap::new(),
                     flood: BTreeSet::new(),
                 };
@@ -70,6 +71,7 @@ impl KernelState {
                     vxlan.local = shape.local;
                     vxlan.learning = shape.learning;
                 }
+                self.join(*name);
             }
             Step::CreateVlan(name, shape) => self.create_vlan(*name, shape),
             Step::ChangeVlan { name, link, .. } => {
@@ -92,11 +94,18 @@ impl KernelState {
             Step::Attach { interface, bridge } => self.attach(*interface, Some(*bridge)),
             Step::Detach { interface, .. } => self.attach(*interface, None),
             Step::SetPortFlags(name, flags) => {
+                self.join(*name);
                 if let Some(port) = self.port_mut(*name) {
                     port.flags = *flags;
                 }
             }
+            Step::SetCut(name, cut) => {
+                if let Some(vxlan) = self.vxlans.get_mut(name) {
+                    vxlan.cut = *cut && vxlan.up && vxlan.port.bridge.is_some();
+                }
+            }
             Step::BringUp(name) => {
+                self.join(*name);
                 for up in [
                     self.bridges.get_mut(name).map(|b| &mut b.up),
                     self.vxlans.get_mut(name).map(|v| &mut v.up),
@@ -194,7 +203,15 @@ impl KernelState {
         }
     }
 
+    /// Whatever is set of a device enables it as a port.
+    fn join(&mut self, name: InterfaceName) {
+        if let Some(vxlan) = self.vxlans.get_mut(&name) {
+            vxlan.cut = false;
+        }
+    }
+
     fn attach(&mut self, interface: InterfaceName, bridge: Option<InterfaceName>) {
+        self.join(interface);
         let Some(port) = self.port_mut(interface) else {
             return;
         };

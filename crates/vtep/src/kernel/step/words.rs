@@ -26,6 +26,8 @@ impl Step {
             Self::Detach { .. } => "ports detached",
             Self::SetPortFlags(..) => "port settings",
             Self::BringUp(_) => "brought up",
+            Self::SetCut(_, true) => "cut off the WAN",
+            Self::SetCut(_, false) => "joined to the WAN again",
             Self::PutStation { .. } => "stations put",
             Self::RemoveStation { .. } => "stations removed",
             Self::AddFlood(..) | Self::RemoveFlood(..) => "flood changes",
@@ -131,6 +133,8 @@ impl fmt::Display for Step {
                 flags.floods
             ),
             Self::BringUp(name) => write!(f, "bring up {name}"),
+            Self::SetCut(name, true) => write!(f, "cut {name} off its bridge"),
+            Self::SetCut(name, false) => write!(f, "join {name} to its bridge again"),
             Self::PutStation {
                 port,
                 mac,

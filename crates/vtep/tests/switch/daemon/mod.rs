@@ -19,6 +19,7 @@ use crate::support::*;
 
 mod convergence;
 mod learnt;
+mod loops;
 mod random;
 mod restart;
 mod start;

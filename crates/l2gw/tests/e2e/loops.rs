@@ -1,0 +1,161 @@
+//! Loops that somebody builds on purpose between clouds that are joined: cut at the WAN side, and told.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use testkit::capture::Captured;
+use testkit::frame::Ethernet;
+use testkit::run::{CONVERGES_WITHIN, eventually, run};
+use testkit::topology::{Cloud, CloudPlan, Topology};
+
+use crate::mesh::broadcast_from;
+use crate::{Site, joined};
+
+/// How many copies of `frame` left for the WAN.
+fn sent_over_wan(captured: &[Captured], frame: &Ethernet) -> usize {
+    captured
+        .iter()
+        .filter(|seen| seen.outgoing)
+        .filter_map(Captured::vxlan)
+        .filter(|packet| packet.inner == *frame)
+        .count()
+}
+
+/// Probes on the WAN: our own EtherType.
+fn probes(captured: &[Captured]) -> usize {
+    captured
+        .iter()
+        .filter_map(Captured::vxlan)
+        .filter(|packet| packet.inner.ethertype == 0x88b6)
+        .count()
+}
+
+fn is_cut(cloud: &Cloud) -> Result<bool> {
+    let links = run(cloud
+        .gateway
+        .netns
+        .command("bridge")
+        .args(["-d", "link", "show"]))?;
+    Ok(links
+        .lines()
+        .any(|line| line.contains(": gw") && line.contains("state disabled")))
+}
+
+/// What the API says of a cloud's switch.
+fn faults(site: &Site<'_>) -> Result<String> {
+    let device = site.installation.device();
+    let shown = site.installation.query(&["device", "show", &device])?;
+    Ok(shown.to_string())
+}
+
+#[test]
+fn a_second_way_between_two_clouds_is_cut_at_the_wan_and_told_and_the_clouds_stay_joined()
+-> Result<()> {
+    let mut topology = Topology::two_clouds()?;
+    for cloud in &mut topology.clouds {
+        cloud.add_segment("port1")?;
+    }
+    let topology = topology;
+    let [a, b] = topology.all()?;
+    let sites = joined(&topology)?;
+    let wan = topology.capture_wan(0)?;
+    std::thread::sleep(Duration::from_secs(1));
+    let quiet = wan.finish()?;
+    assert_eq!(
+        probes(&quiet),
+        0,
+        "probes on the WAN while there is no loop"
+    );
+
+    let [one, other] = [a, b].map(|cloud| &cloud.segments[0].switch);
+    let broadcast = broadcast_from(a.vm()?);
+    let before_wan = topology.capture_wan(0)?;
+    let built = Instant::now();
+    one.join(other)?;
+    a.vm()?.send(&broadcast)?;
+    eventually("one of both is cut", CONVERGES_WITHIN, || {
+        ensure!(is_cut(a)? || is_cut(b)?, "neither is");
+        Ok(())
+    })?;
+    let cut_after = built.elapsed();
+    let round = sent_over_wan(&before_wan.finish()?, &broadcast);
+    println!("cut after {cut_after:?}, {round} copies went over the WAN until then");
+    // The product promises a second; a machine with other things to do gets a few.
+    assert!(cut_after < Duration::from_secs(5), "{cut_after:?}");
+
+    // What still goes round? Nothing, and each station hears a broadcast once, over the other way.
+    eventually("the first frame is gone", CONVERGES_WITHIN, || {
+        let capture = topology.capture_wan(0)?;
+        std::thread::sleep(Duration::from_millis(300));
+        let still = sent_over_wan(&capture.finish()?, &broadcast);
+        ensure!(still == 0, "{still} copies");
+        Ok(())
+    })?;
+    let second = Ethernet {
+        payload: vec![0x66; 46],
+        ..broadcast.clone()
+    };
+    let captures = [
+        topology.capture_wan(0)?,
+        a.vm()?.capture()?,
+        b.vm()?.capture()?,
+    ];
+    a.vm()?.send(&second)?;
+    let [wan, at_a, at_b] = captures.map(|capture| capture.finish());
+    assert_eq!(sent_over_wan(&wan?, &second), 0, "over the WAN");
+    assert_eq!(
+        crate::mesh::copies(&at_a?, &second),
+        0,
+        "back at the sender"
+    );
+    assert_eq!(crate::mesh::copies(&at_b?, &second), 1, "at the other VM");
+    b.vm()?.wait_until_reaches(a.vm()?)?;
+
+    eventually("the API tells of it", CONVERGES_WITHIN, || {
+        let told = faults(&sites[0])? + &faults(&sites[1])?;
+        ensure!(told.contains("cut off the WAN because of a loop"), "{told}");
+        Ok(())
+    })
+}
+
+#[test]
+fn two_pairs_of_gateways_between_two_sites_are_a_loop_that_is_cut() -> Result<()> {
+    // Sites ab and cd, each with two gateways on one segment; a is joined to c, and b to d.
+    let plans = ["a", "b", "c", "d"].map(|name| CloudPlan {
+        name,
+        vni: 123,
+        computes: 0,
+    });
+    let mut topology = Topology::of(&plans)?;
+    for cloud in &mut topology.clouds {
+        cloud.add_segment("port1")?;
+    }
+    let topology = topology;
+    let [a, b, c, d] = topology.all()?;
+    let sites = [
+        crate::connect(a, c, true)?,
+        crate::connect(b, d, true)?,
+        crate::connect(c, a, true)?,
+        crate::connect(d, b, true)?,
+    ];
+    for site in &sites {
+        site.installation.wait_active(&site.connection)?;
+    }
+    a.segments[0].switch.join(&b.segments[0].switch)?;
+    std::thread::sleep(Duration::from_secs(2));
+    for cloud in [a, b, c, d] {
+        assert!(!is_cut(cloud)?, "{}: one joint is no ring", cloud.name);
+    }
+    c.segments[0].switch.join(&d.segments[0].switch)?;
+    eventually("the ring is cut", CONVERGES_WITHIN, || {
+        let cut = [a, b, c, d].map(is_cut);
+        ensure!(cut.into_iter().any(|cut| cut.unwrap_or(false)), "nowhere");
+        Ok(())
+    })?;
+    // Give the others time to cut it too, which they need not.
+    std::thread::sleep(Duration::from_secs(2));
+    let cut = [a, b, c, d].map(|cloud| is_cut(cloud).unwrap_or(false));
+    let count = cut.iter().filter(|cut| **cut).count();
+    assert!((1..=2).contains(&count), "{cut:?}");
+    Ok(())
+}

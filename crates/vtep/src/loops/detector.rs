@@ -1,0 +1,309 @@
+//! What to send, what to hand on, and what it means when a frame comes back. Knows no clock and no socket.
+//!
+//! Each network that has both local ports and WAN tunnels is probed out of each port. What then may happen:
+//!
+//! | what comes in | means | what is done |
+//! |---|---|---|
+//! | our probe of this network, not relayed | the ports' segments are joined behind our back | cut |
+//! | our probe of another network | two networks are joined | cut both |
+//! | our probe, relayed | frames go round through those gateways | cut; who has not the lowest address waits for a second proof |
+//! | another gateway's, from a port | we share a segment with it | handed on over the WAN, where tenants' frames would go |
+//! | another gateway's, from the WAN | there is another gateway behind that one | handed on to our ports, if we share a segment |
+//!
+//! A gateway hands on just what its bridge would pass: not while the network is cut. Each probe is handed on once in each
+//! direction, in a bounded number, over a bounded number of gateways: a ring of gateways doesn't multiply probes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::switch::LogicalSwitchName;
+
+use super::probe::{Claim, Leg, MOST_RELAYS, Probe, Signer};
+
+/// Between two probes of a port: three of them fit into the second within which a ring must be cut.
+const EVERY: Duration = Duration::from_millis(300);
+
+/// Frames a second that all probing may cost; with more ports to probe it takes longer.
+const MOST_PROBES_A_SECOND: u32 = 10_000;
+
+/// A gateway on our segment is remembered this long: two of its probes may get lost.
+const NEIGHBOUR_FOR: Duration = Duration::from_secs(1);
+
+/// A second proof is one that comes this long after the first, and not much later.
+const SECOND_AFTER: Duration = Duration::from_millis(250);
+const SECOND_BEFORE: Duration = Duration::from_secs(3);
+
+/// Probes of others handed on for a network in each [`EVERY`].
+const MOST_RELAYED: usize = 32;
+
+/// What there is to protect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ground {
+    /// By the number of the bridge.
+    pub(crate) networks: BTreeMap<u32, Protected>,
+}
+
+/// A network as it is in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Protected {
+    pub(crate) name: LogicalSwitchName,
+    /// What its probes call it.
+    pub(crate) fingerprint: u64,
+    pub(crate) ports: Vec<Port>,
+    /// Numbers of the devices that lead to remote gateways.
+    pub(crate) wan: Vec<u32>,
+    /// Whether it is off the WAN.
+    pub(crate) is_cut: bool,
+}
+
+/// A port frames are exchanged through with a segment that is not ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Port {
+    /// The interface's number.
+    pub(crate) index: u32,
+    /// What people call it.
+    pub(crate) label: Arc<str>,
+}
+
+/// A frame to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Outgoing {
+    /// The interface's number.
+    pub(crate) interface: u32,
+    pub(crate) frame: Vec<u8>,
+}
+
+/// Networks that are closed into a ring, and how one knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) networks: BTreeSet<LogicalSwitchName>,
+    pub(crate) cause: String,
+}
+
+/// What came of a frame.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reaction {
+    pub(crate) relay: Vec<Outgoing>,
+    pub(crate) finding: Option<Finding>,
+}
+
+/// The state of all networks' protection.
+#[derive(Debug)]
+pub(crate) struct Detector {
+    signer: Signer,
+    ground: Arc<Ground>,
+    /// Bridges by what probes call their networks.
+    bridges: HashMap<u64, u32>,
+    /// Ports to probe in turn, each with its bridge.
+    turns: Vec<(u32, u32)>,
+    /// The next one.
+    turn: usize,
+    /// When the round now under way began, once one has.
+    round: Option<Duration>,
+    /// What was seen of each network, by its bridge.
+    seen: HashMap<u32, Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// When another gateway was heard on a port.
+    neighbour: Option<Duration>,
+    /// When a relayed probe of ours came back first, and last.
+    suspicion: Option<(Duration, Duration)>,
+    /// Probes handed on lately.
+    relayed: VecDeque<(Duration, Leg, Claim)>,
+}
+
+impl Detector {
+    pub(crate) fn new(signer: Signer) -> Self {
+        Self {
+            signer,
+            ground: Arc::default(),
+            bridges: HashMap::new(),
+            turns: Vec::new(),
+            turn: 0,
+            round: None,
+            seen: HashMap::new(),
+        }
+    }
+
+    /// Takes in what there is to protect now.
+    pub(crate) fn set_ground(&mut self, ground: Arc<Ground>) {
+        self.bridges = ground
+            .networks
+            .iter()
+            .map(|(bridge, network)| (network.fingerprint, *bridge))
+            .collect();
+        let probed = ground.networks.iter().filter(|(_, n)| !n.wan.is_empty());
+        self.turns = probed
+            .flat_map(|(bridge, n)| n.ports.iter().map(|port| (*bridge, port.index)))
+            .collect();
+        self.turn = self.turn.min(self.turns.len());
+        self.seen
+            .retain(|bridge, _| ground.networks.contains_key(bridge));
+        self.ground = ground;
+    }
+
+    /// How long a round over all ports takes.
+    fn every(&self) -> Duration {
+        let ports = u32::try_from(self.turns.len()).unwrap_or(u32::MAX);
+        EVERY.max(Duration::from_secs(1) * ports / MOST_PROBES_A_SECOND)
+    }
+
+    /// The probes that are due: of a long round, its share until now.
+    pub(crate) fn due(&mut self, now: Duration) -> Vec<Outgoing> {
+        let every = self.every();
+        let mut due = Vec::new();
+        let mut round = *self.round.get_or_insert(now);
+        if now >= round + every {
+            due.extend(self.until(self.turns.len(), now));
+            self.turn = 0;
+            round = now;
+            self.round = Some(now);
+        }
+        let elapsed = now.saturating_sub(round).as_secs_f64() / every.as_secs_f64();
+        // At least a hundred at once: few ports are not worth waking up for more than once in a round.
+        let share = (elapsed * self.turns.len() as f64) as usize + 100;
+        due.extend(self.until(share, now));
+        due
+    }
+
+    fn until(&mut self, end: usize, now: Duration) -> Vec<Outgoing> {
+        let end = end.min(self.turns.len());
+        let turns = self.turns.get(self.turn..end).unwrap_or_default();
+        let probes = turns.iter().filter_map(|(bridge, port)| {
+            let network = self.ground.networks.get(bridge)?;
+            let probe = self.signer.probe(network.fingerprint, *port, now);
+            Some(Outgoing {
+                interface: *port,
+                frame: probe.frame(self.signer.origin),
+            })
+        });
+        let probes = probes.collect();
+        self.turn = self.turn.max(end);
+        probes
+    }
+
+    /// How long there is nothing to send.
+    pub(crate) fn rest(&self, now: Duration) -> Duration {
+        if self.turns.is_empty() {
+            return EVERY;
+        }
+        if self.turn < self.turns.len() {
+            return EVERY / 16;
+        }
+        let next = self.round.map_or(now, |round| round + self.every());
+        next.saturating_sub(now)
+    }
+
+    /// Takes in a frame that came to a bridge.
+    pub(crate) fn receive(&mut self, now: Duration, bridge: u32, frame: &[u8]) -> Reaction {
+        let ground = Arc::clone(&self.ground);
+        let (Some(probe), Some(network)) = (Probe::parse(frame), ground.networks.get(&bridge))
+        else {
+            return Reaction::default();
+        };
+        if self.signer.is_ours(&probe, now) {
+            return Reaction {
+                finding: self.came_back(now, &probe, network),
+                ..Reaction::default()
+            };
+        }
+        // Our own from before a restart, or somebody who says to be us.
+        if probe.claim.origin.wan_ip == self.signer.origin.wan_ip {
+            return Reaction::default();
+        }
+        Reaction {
+            relay: self.hand_on(now, bridge, &probe, network),
+            finding: None,
+        }
+    }
+
+    fn came_back(&mut self, now: Duration, probe: &Probe, at: &Protected) -> Option<Finding> {
+        let from = self.bridges.get(&probe.claim.network)?;
+        let ground = Arc::clone(&self.ground);
+        let from_network = ground.networks.get(from)?;
+        let left_by = from_network
+            .ports
+            .iter()
+            .find(|port| port.index == probe.claim.port)
+            .map_or("a port", |port| &port.label);
+        let cause = if from_network.name != at.name {
+            format!(
+                "what network {} sends out of {left_by} comes in on network {}: they are joined outside",
+                from_network.name, at.name
+            )
+        } else if probe.path.is_empty() {
+            format!("what it sends out of {left_by} comes back: its ports are joined outside")
+        } else {
+            let first = |path: &[Ipv4Addr]| path.iter().all(|ip| self.signer.origin.wan_ip < *ip);
+            let alone = first(&probe.path);
+            let suspicion = &mut self.seen.entry(*from).or_default().suspicion;
+            let since = match suspicion {
+                Some((since, last)) if now.saturating_sub(*last) < SECOND_BEFORE => *since,
+                _ => now,
+            };
+            *suspicion = Some((since, now));
+            if !alone && now - since < SECOND_AFTER {
+                return None;
+            }
+            *suspicion = None;
+            let through: Vec<_> = probe.path.iter().map(Ipv4Addr::to_string).collect();
+            format!(
+                "what it sends out of {left_by} comes back through the gateways {}",
+                through.join(", ")
+            )
+        };
+        Some(Finding {
+            networks: [from_network.name.clone(), at.name.clone()].into(),
+            cause,
+        })
+    }
+
+    fn hand_on(
+        &mut self,
+        now: Duration,
+        bridge: u32,
+        probe: &Probe,
+        network: &Protected,
+    ) -> Vec<Outgoing> {
+        let seen = self.seen.entry(bridge).or_default();
+        let (leg, interfaces): (Leg, Vec<u32>) = match probe.leg {
+            Leg::Local => {
+                seen.neighbour = Some(now);
+                (Leg::Wan, network.wan.clone())
+            }
+            Leg::Wan => {
+                let shares = seen.neighbour.is_some_and(|at| now - at < NEIGHBOUR_FOR);
+                let ports = network.ports.iter().filter(|_| shares);
+                (Leg::Local, ports.map(|port| port.index).collect())
+            }
+        };
+        if network.is_cut || interfaces.is_empty() || probe.path.len() >= MOST_RELAYS {
+            return Vec::new();
+        }
+        seen.relayed.retain(|(at, _, _)| now - *at < EVERY);
+        let known = seen
+            .relayed
+            .iter()
+            .any(|(_, of, claim)| (*of, *claim) == (leg, probe.claim));
+        if known || seen.relayed.len() >= MOST_RELAYED {
+            return Vec::new();
+        }
+        seen.relayed.push_back((now, leg, probe.claim));
+        let frame = probe
+            .relayed(leg, self.signer.origin.wan_ip)
+            .frame(self.signer.origin);
+        let to = interfaces.into_iter();
+        to.map(|interface| Outgoing {
+            interface,
+            frame: frame.clone(),
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

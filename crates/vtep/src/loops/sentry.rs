@@ -1,0 +1,201 @@
+//! The thread that sends probes and hears them, and the socket it does it with.
+//!
+//! A thread of its own, because what it must do in time takes a thousandth of what a pass over the kernel may take. The
+//! socket is given frames of our EtherType alone, and by bridges alone, so it costs other traffic nothing (packet(7)).
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::cuts::Cuts;
+use super::detector::{Detector, Ground, Outgoing};
+use super::probe::{ETHERTYPE, Signer};
+use crate::kernel::desired::NodeConfig;
+
+/// How long the thread may take to notice that something changed.
+const LONGEST_REST: Duration = Duration::from_millis(100);
+
+/// Longer than any probe.
+const LONGEST_FRAME: usize = 512;
+
+/// Frames of others taken in before it is our turn again.
+const FRAMES_AT_ONCE: usize = 256;
+
+/// Interfaces are looked up by number at most this often: with thousands of them that takes a while.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
+
+/// The running protection. Dropping it ends the thread.
+#[derive(Debug)]
+pub(crate) struct Sentry {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    ground: Mutex<Arc<Ground>>,
+    stop: AtomicBool,
+}
+
+impl Sentry {
+    /// Starts it in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// The kernel gives no such socket: it takes CAP_NET_RAW.
+    pub(crate) fn start(config: &NodeConfig, cuts: Arc<Cuts>) -> io::Result<Self> {
+        let socket = open()?;
+        let signer = Signer::new(config.wan_ip).map_err(|_| io::Error::other("no randomness"))?;
+        let shared = Arc::new(Shared::default());
+        let post = Post {
+            socket,
+            addresses: HashMap::new(),
+            looked_up: None,
+            detector: Detector::new(signer),
+            cuts,
+            started: Instant::now(),
+            shared: Arc::clone(&shared),
+        };
+        let thread = std::thread::Builder::new().name("loops".to_owned());
+        Ok(Self {
+            shared,
+            thread: Some(thread.spawn(|| post.stand())?),
+        })
+    }
+
+    /// What there is to protect now.
+    pub(crate) fn protect(&self, ground: Ground) {
+        let mut held = self.shared.ground();
+        if **held != ground {
+            *held = Arc::new(ground);
+        }
+    }
+}
+
+impl Drop for Sentry {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn ground(&self) -> std::sync::MutexGuard<'_, Arc<Ground>> {
+        self.ground.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether this host lets us look for loops.
+pub(crate) fn can_probe() -> io::Result<()> {
+    open().map(drop)
+}
+
+/// A socket that is given the probes that come to any bridge of this network namespace.
+fn open() -> io::Result<Socket> {
+    let protocol = Protocol::from(i32::from(ETHERTYPE.to_be()));
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+struct Post {
+    socket: Socket,
+    /// Where to send for an interface's number.
+    addresses: HashMap<u32, LinkAddr>,
+    looked_up: Option<Instant>,
+    detector: Detector,
+    cuts: Arc<Cuts>,
+    started: Instant,
+    shared: Arc<Shared>,
+}
+
+impl Post {
+    fn stand(mut self) {
+        let mut known = Arc::new(Ground::default());
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let ground = Arc::clone(&self.shared.ground());
+            if !Arc::ptr_eq(&ground, &known) {
+                known = Arc::clone(&ground);
+                self.detector.set_ground(ground);
+                // Numbers may have been given anew.
+                self.looked_up = None;
+                self.addresses.clear();
+            }
+            let due = self.detector.due(self.started.elapsed());
+            self.send(due);
+            let rest = self.detector.rest(self.started.elapsed()).min(LONGEST_REST);
+            if self.wait(rest) {
+                self.take_in();
+            }
+        }
+    }
+
+    fn wait(&self, rest: Duration) -> bool {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(rest).unwrap_or(PollTimeout::ZERO);
+        poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
+    }
+
+    fn take_in(&mut self) {
+        let mut buffer = [0; LONGEST_FRAME];
+        for _ in 0..FRAMES_AT_ONCE {
+            let (length, from) = match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+                Ok(received) => received,
+                Err(Errno::EINTR | Errno::ENETDOWN) => continue,
+                Err(_) => return,
+            };
+            let bridge = from.and_then(|from| u32::try_from(from.ifindex()).ok());
+            let (Some(bridge), Some(frame)) = (bridge, buffer.get(..length)) else {
+                continue;
+            };
+            let now = self.started.elapsed();
+            let reaction = self.detector.receive(now, bridge, frame);
+            if let Some(finding) = reaction.finding {
+                for network in &finding.networks {
+                    self.cuts.cut(network, &finding.cause);
+                }
+            }
+            self.send(reaction.relay);
+        }
+    }
+
+    fn send(&mut self, frames: Vec<Outgoing>) {
+        for Outgoing { interface, frame } in frames {
+            let Some(address) = self.address(interface) else {
+                continue;
+            };
+            // An interface that is down or gone takes no frame, and closes no ring.
+            let _ = sendto(
+                self.socket.as_raw_fd(),
+                &frame,
+                &address,
+                MsgFlags::MSG_DONTWAIT,
+            );
+        }
+    }
+
+    fn address(&mut self, interface: u32) -> Option<LinkAddr> {
+        let recently = |at: Instant| at.elapsed() < LOOK_UP_EVERY;
+        if !self.addresses.contains_key(&interface) && !self.looked_up.is_some_and(recently) {
+            self.looked_up = Some(Instant::now());
+            let found = nix::ifaddrs::getifaddrs().ok()?;
+            self.addresses = found
+                .filter_map(|found| {
+                    let address = *found.address?.as_link_addr()?;
+                    Some((u32::try_from(address.ifindex()).ok()?, address))
+                })
+                .collect();
+        }
+        self.addresses.get(&interface).copied()
+    }
+}
