@@ -88,7 +88,9 @@ impl Keystone {
         let endpoint: Endpoint = base.parse().map_err(|cause| wrong(format!("{cause}")))?;
         let tokens = endpoint.below(&["v3", "auth", "tokens"]);
         Ok(Self {
-            http: trust.connect(&endpoint, timeout)?,
+            // Keystone under uwsgi's `http-socket` closes a connection after its answer without saying so; the next
+            // request on it would fail. Questions are rare enough to each have a connection.
+            http: trust.connect_each_time(&endpoint, timeout)?,
             endpoint,
             tokens,
             timeout,

@@ -38,6 +38,20 @@ impl Trust {
         endpoint: &Endpoint,
         timeout: Duration,
     ) -> Result<reqwest::Client, Error> {
+        build(endpoint, self.builder(endpoint, timeout)?)
+    }
+
+    /// The same, with a new connection for every request.
+    pub(crate) fn connect_each_time(
+        &self,
+        endpoint: &Endpoint,
+        timeout: Duration,
+    ) -> Result<reqwest::Client, Error> {
+        let builder = self.builder(endpoint, timeout)?;
+        build(endpoint, builder.pool_max_idle_per_host(0))
+    }
+
+    fn builder(&self, endpoint: &Endpoint, timeout: Duration) -> Result<ClientBuilder, Error> {
         choose_cryptography();
         let mut builder = ClientBuilder::new()
             .connect_timeout(timeout.min(CONNECT_WITHIN))
@@ -51,16 +65,12 @@ impl Trust {
         if let Endpoint::Unix { socket, .. } = endpoint {
             builder = builder.unix_socket(socket.as_path());
         }
-        builder = if endpoint.is_encrypted() {
-            self.apply(builder)?
+        if endpoint.is_encrypted() {
+            self.apply(builder)
         } else {
             // Reading the machine's CAs takes longer than a whole command may.
-            builder.tls_certs_only([])
-        };
-        builder.build().map_err(|cause| Error::Unreachable {
-            endpoint: endpoint.to_string(),
-            cause: innermost(&cause),
-        })
+            Ok(builder.tls_certs_only([]))
+        }
     }
 
     fn apply(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, Error> {
@@ -85,6 +95,13 @@ impl Trust {
         }
         Ok(builder.tls_danger_accept_invalid_certs(self.insecure))
     }
+}
+
+fn build(endpoint: &Endpoint, builder: ClientBuilder) -> Result<reqwest::Client, Error> {
+    builder.build().map_err(|cause| Error::Unreachable {
+        endpoint: endpoint.to_string(),
+        cause: innermost(&cause),
+    })
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {

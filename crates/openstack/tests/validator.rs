@@ -19,6 +19,7 @@ use openstack::login::Method;
 use openstack::{Error, Keystone, Login, Settings, Trust, Validator};
 use reqwest::header::HeaderValue;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What the Keystone does, and how often it was asked.
 #[derive(Clone, Default)]
@@ -198,4 +199,45 @@ async fn a_service_token_that_was_revoked_is_replaced() {
     keystone.says(401);
     assert!(validator.identify(&value("b")).await.unwrap().is_some());
     assert_eq!(keystone.0.logins.load(Ordering::SeqCst), 2);
+}
+
+/// uwsgi's `http-socket`, behind which many a Keystone is, answers one request and closes the connection without saying so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keystone_that_closes_connections_unannounced_is_asked_all_the_same() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v3", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            tokio::spawn(answer_once(connection));
+        }
+    });
+    let validator = validator(&url, WINDOW);
+    for number in 0..20 {
+        let token = HeaderValue::try_from(format!("token-{number}")).unwrap();
+        let known = validator.identify(&token).await;
+        assert!(known.unwrap().is_some(), "token {number}");
+    }
+}
+
+async fn answer_once(mut connection: tokio::net::TcpStream) {
+    let mut request = Vec::new();
+    let ends = |text: &[u8]| {
+        let text = String::from_utf8_lossy(text).into_owned();
+        // The only body is the login's.
+        text.ends_with("\r\n\r\n") && text.starts_with("GET") || text.ends_with("}}")
+    };
+    while !ends(&request) {
+        if connection.read_buf(&mut request).await.unwrap() == 0 {
+            return;
+        }
+    }
+    let body = token(3600).to_string();
+    let head = format!(
+        "HTTP/1.1 201 CREATED\r\nContent-Type: application/json\r\nX-Subject-Token: s\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let answer = format!("{head}{body}");
+    connection.write_all(answer.as_bytes()).await.unwrap();
+    // A request that comes meanwhile is never read, so the kernel resets the connection.
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
