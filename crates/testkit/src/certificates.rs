@@ -2,6 +2,7 @@
 //! goes away with the value.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,7 +74,7 @@ impl CertificateAuthority {
         self.directory.path().join(name)
     }
 
-    /// A new key and a certificate of it whose subject is `CN=name`. The files of an earlier call with the same name are
+    /// A new key and a certificate of it whose subject is `CN=name`, good for web servers where that is an IP address. The files of an earlier call with the same name are
     /// replaced.
     ///
     /// # Errors
@@ -81,7 +82,12 @@ impl CertificateAuthority {
     pub fn issue(&self, name: &str) -> Result<Credentials> {
         let at = |ending: &str| self.path(&format!("{name}.{ending}"));
         // A certificate without any extension would be one of version 1.
-        fs::write(at("ext"), "basicConstraints=CA:false\n")?;
+        let mut extensions = "basicConstraints=CA:false\n".to_owned();
+        if name.parse::<IpAddr>().is_ok() {
+            // Web clients look for the address here alone (RFC 2818 section 3.1).
+            extensions += &format!("subjectAltName=IP:{name}\n");
+        }
+        fs::write(at("ext"), extensions)?;
         openssl(
             Command::new("openssl")
                 .args(["req", "-subj", &format!("/CN={name}")])
