@@ -10,6 +10,7 @@
 //! | [`replication`] | that our logical switches flood to every destination |
 //! | [`tunnels`] | what a switch says of its tunnels, and whether it checks them |
 //! | [`local_macs`] | the MACs that a switch has learnt: reading them, and publishing them |
+//! | [`published_statistics`] | the switch's half of counters |
 //! | [`published_tunnels`] | the switch's half of tunnels: which it has, and what BFD says of them |
 //! | [`mod@publish`] | the switch's half: puts up what the switch is, its ports and its faults |
 //!
@@ -23,6 +24,7 @@ pub mod fit;
 pub mod local_macs;
 mod macs;
 pub mod publish;
+pub mod published_statistics;
 pub mod published_tunnels;
 pub mod replication;
 mod rows;
@@ -34,6 +36,7 @@ pub use apply::{Failure, StepError, apply, apply_fenced};
 pub use database::{Database, PhysicalSwitch};
 pub use local_macs::{LearntMacs, LocalMac, publish_local_macs};
 pub use publish::{Publication, PublishedPort, publish};
+pub use published_statistics::{BindingStats, StatisticsPublisher};
 pub use published_tunnels::{PublishedTunnel, publish_tunnels};
 pub use replication::repair_replication;
 pub use schema::{Capabilities, NAME};

@@ -35,6 +35,7 @@ pub(crate) mod table {
     pub(crate) const UCAST_MACS_LOCAL: &str = "Ucast_Macs_Local";
     pub(crate) const MCAST_MACS_LOCAL: &str = "Mcast_Macs_Local";
     pub(crate) const TUNNEL: &str = "Tunnel";
+    pub(crate) const LOGICAL_BINDING_STATS: &str = "Logical_Binding_Stats";
     pub(crate) const PHYSICAL_LOCATOR: &str = "Physical_Locator";
     pub(crate) const PHYSICAL_LOCATOR_SET: &str = "Physical_Locator_Set";
 }
@@ -127,6 +128,8 @@ pub struct Capabilities {
     pub port_fault_status: bool,
     /// `Tunnel.bfd_params` (1.3.0): the switch can be asked to check its tunnels.
     pub bfd: bool,
+    /// `Physical_Port.vlan_stats` (1.0.0), which some vendors leave out.
+    pub vlan_stats: bool,
 }
 
 impl Capabilities {
@@ -140,6 +143,7 @@ impl Capabilities {
             switch_fault_status: schema.has_column(table::PHYSICAL_SWITCH, "switch_fault_status"),
             port_fault_status: schema.has_column(table::PHYSICAL_PORT, "port_fault_status"),
             bfd: schema.has_column(table::TUNNEL, "bfd_params"),
+            vlan_stats: schema.has_column(table::PHYSICAL_PORT, "vlan_stats"),
         }
     }
 }

@@ -6,7 +6,6 @@
 //!   while nobody does.
 
 mod census;
-mod process;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +13,11 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -35,9 +32,6 @@ use crate::audit::Audit;
 use crate::status::Board;
 
 use self::census::Census;
-
-/// OpenMetrics 1.0, section "Protocol Negotiation".
-const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Upper bounds in seconds: a read takes half a millisecond, a bulk of 100,000 MACs a second.
 const LATENCIES: [f64; 14] = [
@@ -109,13 +103,7 @@ fn label(method: &Method) -> &'static str {
 }
 
 async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
-    match metrics.exposition().await {
-        Ok(text) => ([(CONTENT_TYPE, FORMAT)], text).into_response(),
-        Err(trouble) => {
-            tracing::error!(trouble, "the metrics cannot be told");
-            (StatusCode::SERVICE_UNAVAILABLE, trouble).into_response()
-        }
-    }
+    exposition::answer(metrics.exposition().await)
 }
 
 impl Metrics {
@@ -172,13 +160,7 @@ impl Metrics {
         })
         .await
         .map_err(|error| error.to_string())?;
-        let process = process::registry(self.started);
-        let mut text = String::new();
-        encode_registry(&mut text, &registry)
-            .and_then(|()| encode_registry(&mut text, &process))
-            .and_then(|()| encode_eof(&mut text))
-            .map_err(|error| error.to_string())?;
-        Ok(text)
+        exposition::text(&registry, self.started)
     }
 }
 

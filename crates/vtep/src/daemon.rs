@@ -14,6 +14,7 @@
 
 mod faults;
 mod interfaces;
+mod statistics;
 mod stop;
 mod tunnels;
 mod worker;
@@ -29,19 +30,24 @@ use hardware_vtep::{Database, NAME, Publication};
 use netlink_sys::Socket;
 use ovsdb::{Connection, ConnectionOptions, Link, Target};
 use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use self::faults::{Faults, publication};
 use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
 use self::stop::Stop;
-use self::tunnels::{Sessions, Tunnels};
-use self::worker::{Pass, Worker};
+use self::tunnels::Sessions;
+pub(crate) use self::worker::Pass;
+use self::worker::Worker;
 use crate::control::Control;
 use crate::error::Error;
 use crate::kernel::desired::NodeConfig;
+use crate::kernel::outline::Outline;
 use crate::kernel::{Kernel, sysctl};
 use crate::learnt::Telling;
 use crate::lock::Lock;
 use crate::loops::{Cuts, Sentry};
+use crate::metrics::{self, Metrics};
 use crate::options::SwitchOptions;
 use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
 use crate::supervisor::Supervisor;
@@ -87,15 +93,26 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     let target = Target::Unix(server.socket());
     let connection = Connection::start(target.into(), NAME, ConnectionOptions::default());
     let connection = Arc::new(connection);
-    let tunnels = Tunnels::start(
-        sessions,
-        Arc::clone(&config.switch),
-        Arc::clone(&connection),
-    );
-
     let halt = Arc::new(AtomicBool::new(false));
     let stop = Stop::on_signals(Arc::clone(&halt))?;
     let (cuts, sentry) = protection(&options, &config, &halt)?;
+    let (outline, shown) = watch::channel(None);
+    let metrics = Arc::new(Metrics::new(
+        Arc::clone(&connection),
+        shown.clone(),
+        sessions.board(),
+        sessions.traffic(),
+        Arc::clone(&cuts),
+    ));
+    let mut beside = JoinSet::new();
+    if let Some(address) = options.metrics_listen {
+        beside.spawn(metrics::serve(address, Arc::clone(&metrics)).await?);
+    }
+    let switch = || Arc::clone(&config.switch);
+    let statistics = statistics::tell(switch(), Arc::clone(&connection), shown.clone());
+    beside.spawn(statistics);
+    let tunnels = tunnels::tell(sessions, switch(), Arc::clone(&connection), shown);
+    beside.spawn(tunnels);
     let control = Control::listen(&directory, Arc::clone(&cuts))?;
     let publication = publication(&options, &config);
     tracing::info!(
@@ -119,7 +136,9 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
             unwritten: origin == Origin::Created,
         }),
         connection,
-        tunnels,
+        outline,
+        metrics,
+        _beside: beside,
         server,
         publication,
         pause: FIRST_PAUSE,
@@ -163,7 +182,11 @@ struct Daemon {
     /// With a pass while one is under way.
     worker: Option<Worker>,
     connection: Arc<Connection<Database>>,
-    tunnels: Tunnels,
+    /// What the last pass was for, without stations; nothing before the database was seen.
+    outline: watch::Sender<Option<Arc<Outline>>>,
+    metrics: Arc<Metrics>,
+    /// Whatever else tells of the switch; ended with it.
+    _beside: JoinSet<()>,
     server: OvsdbServer,
     publication: Publication,
     /// Before what was refused is tried again.
@@ -178,8 +201,8 @@ struct Daemon {
 }
 
 /// Why a pass is made; it only decides what need not be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wake {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Wake {
     Database,
     Kernel,
     Retry,
@@ -286,14 +309,20 @@ impl Daemon {
         let Some(mut worker) = self.worker.take() else {
             return Err(lost_worker());
         };
+        let begun = Instant::now();
         let work = tokio::task::spawn_blocking(move || {
             let result = worker.pass(wake);
             (worker, result)
         });
         let (worker, result) = work.await.map_err(|error| Error::Runtime(error.into()))?;
         if let Some(asked) = &worker.asked {
-            self.tunnels.set(asked.far_ends());
+            self.outline.send_if_modified(|held| {
+                let same = held.as_ref().is_some_and(|held| held == asked.outline());
+                *held = Some(Arc::clone(asked.outline()));
+                !same
+            });
         }
+        self.metrics.kernel(&worker.kernel);
         self.worker = Some(worker);
         let pass = match result {
             Ok(Some(pass)) => pass,
@@ -303,6 +332,7 @@ impl Daemon {
                 return Ok(Verdict::Again(self.longer_pause()));
             }
         };
+        self.metrics.pass(wake, begun.elapsed(), &pass);
         if wake == Wake::Kernel && !pass.report.plan.is_empty() {
             *truce = Instant::now() + TRUCE;
         }
@@ -336,6 +366,7 @@ impl Daemon {
         self.worker = Some(worker);
         match learnt {
             Ok(learnt) => {
+                self.metrics.learnt(&learnt);
                 let replica = Arc::clone(self.connection.replica());
                 self.telling.tell(session, replica, tunnel_ip, learnt);
             }

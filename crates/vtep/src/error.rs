@@ -56,6 +56,14 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The address for metrics can't be had.
+    #[error("--metrics-listen {address}: {source}")]
+    MetricsListen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// The kernel can't be talked to.
     #[error("kernel: {0}")]
     Kernel(#[source] io::Error),

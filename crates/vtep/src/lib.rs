@@ -10,6 +10,7 @@
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
 //! | [`bfd`] | whether the far ends of tunnels are there |
 //! | `check` | what the host lacks |
+//! | `metrics` | what Prometheus reads |
 //! | `supervisor` | the service manager is told how we are |
 //! | [`show`] | what is forwarded |
 //! | `control` | what an operator tells the running daemon |
@@ -28,6 +29,7 @@ pub mod kernel;
 mod learnt;
 mod lock;
 mod loops;
+mod metrics;
 pub mod options;
 mod ovsdb_server;
 pub mod show;

@@ -1,7 +1,7 @@
 //! The command line of `l2gw vtep`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -156,6 +156,9 @@ pub struct SwitchOptions {
     /// Controller to connect to, as tcp:IP:PORT. May be given several times
     #[arg(long = "manager", value_name = "TARGET", value_parser = manager_target)]
     pub managers: Vec<Target>,
+    /// Where to answer /metrics, without authentication
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics_listen: Option<SocketAddr>,
     /// Largest MTU of any tenant network: larger frames are refused, or split where their sender allows it
     #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65485))]
     pub mtu: u32,

@@ -7,6 +7,7 @@
 
 mod apply;
 mod bad_days;
+mod counters;
 mod fixture;
 mod fuzz;
 mod learnt;

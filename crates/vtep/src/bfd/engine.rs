@@ -144,7 +144,7 @@ impl Engine {
     }
 
     /// What was sent and received.
-    pub fn traffic(&self) -> &Traffic {
+    pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }
 }

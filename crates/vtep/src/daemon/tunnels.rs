@@ -1,8 +1,8 @@
 //! The switch's tunnels, told in the database: which there are, and what BFD says of those that are to be watched.
 //!
 //! ```text
-//!  passes ──far ends──▶ ┌─────────┐ ──wanted──▶ bfd::Engine
-//!  database ──params──▶ │ Tunnels │ ◀──Board──
+//!  passes ───outline──▶ ┌─────────┐ ──wanted──▶ bfd::Engine
+//!  database ──params──▶ │ tunnels │ ◀──Board──
 //!                       └────┬────┘ ──▶ Tunnel rows, what a restart must know
 //! ```
 //!
@@ -19,14 +19,14 @@ use std::time::Duration;
 use hardware_vtep::{Database, PublishedTunnel, Tunnel, publish_tunnels};
 use ovsdb::{Connection, Link};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use crate::bfd::engine::{Wish, listen};
+use crate::bfd::engine::{Traffic, Wish, listen};
 use crate::bfd::frame::Addresses;
 use crate::bfd::memory::Keeper;
 use crate::bfd::session::{Params, Status};
 use crate::bfd::{Board, Engine, Wanted};
-use crate::kernel::desired::{FarEnds, NodeConfig};
+use crate::kernel::desired::NodeConfig;
+use crate::kernel::outline::Outline;
 
 /// Before what was refused is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,19 +39,6 @@ const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(30);
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// The handle: dropping it ends the task, and BFD with it.
-pub(super) struct Tunnels {
-    /// Nothing before the database was seen.
-    far_ends: watch::Sender<Option<Arc<FarEnds>>>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Tunnels {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// The sessions, before anything else is known.
 pub(super) struct Sessions {
     engines: BTreeMap<Ipv4Addr, Engine>,
@@ -62,6 +49,19 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
+    /// What they say.
+    pub(super) fn board(&self) -> watch::Receiver<Board> {
+        self.board.clone()
+    }
+
+    /// What was sent and received, by local address.
+    pub(super) fn traffic(&self) -> Vec<(Ipv4Addr, Arc<Traffic>)> {
+        let engines = self.engines.iter();
+        engines
+            .map(|(local, engine)| (*local, Arc::clone(engine.traffic())))
+            .collect()
+    }
+
     /// Goes on with the sessions that an earlier run left in the state directory: the sooner, the less is it noticed at the
     /// far ends.
     pub(super) async fn resume(config: &NodeConfig, state_dir: &Path) -> Self {
@@ -96,33 +96,21 @@ impl Sessions {
     }
 }
 
-impl Tunnels {
-    /// Begins to tell of tunnels and to do what the database asks of them.
-    pub(super) fn start(
-        sessions: Sessions,
-        switch: Arc<str>,
-        connection: Arc<Connection<Database>>,
-    ) -> Self {
-        let (far_ends, wanted) = watch::channel(None);
-        let board = sessions.board.clone();
-        let task = Task {
-            switch,
-            connection,
-            sessions,
-            asked: BTreeMap::new(),
-        };
-        let task = tokio::spawn(task.run(wanted, board));
-        Self { far_ends, task }
-    }
-
-    /// The switch has these tunnels.
-    pub(super) fn set(&self, far_ends: &Arc<FarEnds>) {
-        self.far_ends.send_if_modified(|held| {
-            let same = held.as_ref().is_some_and(|held| held == far_ends);
-            *held = Some(Arc::clone(far_ends));
-            !same
-        });
-    }
+/// Tells of tunnels and does what the database asks of them, until it is dropped, and BFD with it.
+pub(super) async fn tell(
+    sessions: Sessions,
+    switch: Arc<str>,
+    connection: Arc<Connection<Database>>,
+    outline: watch::Receiver<Option<Arc<Outline>>>,
+) {
+    let board = sessions.board.clone();
+    let task = Task {
+        switch,
+        connection,
+        sessions,
+        asked: BTreeMap::new(),
+    };
+    task.run(outline, board).await;
 }
 
 /// A run that ended just now may not have let go of the port yet.
@@ -149,7 +137,7 @@ struct Task {
 impl Task {
     async fn run(
         mut self,
-        mut far_ends: watch::Receiver<Option<Arc<FarEnds>>>,
+        mut outline: watch::Receiver<Option<Arc<Outline>>>,
         mut board: watch::Receiver<Board>,
     ) {
         let mut database = self.connection.wakeups();
@@ -157,20 +145,21 @@ impl Task {
         loop {
             let retry = tokio::time::sleep(PAUSE);
             tokio::select! {
-                changed = far_ends.changed() => if changed.is_err() { return },
+                changed = outline.changed() => if changed.is_err() { return },
                 _ = board.changed() => {}
                 _ = database.changed() => {}
                 () = retry, if again => {}
             }
-            let far = far_ends.borrow_and_update().clone();
+            let outline = outline.borrow_and_update().clone();
             let told = board.borrow_and_update().clone();
             // From what is not known yet nothing may be concluded: sessions of an earlier run go on.
-            let (Some(far), Some(shown)) = (far, self.shown()) else {
+            let (Some(outline), Some(shown)) = (outline, self.shown()) else {
                 continue;
             };
-            self.ask(&far, &shown);
+            let far_ends = &outline.far_ends;
+            self.ask(far_ends, &shown);
             self.keep(&told);
-            again = !self.publish(&far, &shown, &told).await;
+            again = !self.publish(far_ends, &shown, &told).await;
         }
     }
 
@@ -184,7 +173,7 @@ impl Task {
     }
 
     /// Has the sessions that the rows ask for.
-    fn ask(&mut self, far_ends: &FarEnds, shown: &BTreeMap<Ipv4Addr, Tunnel>) {
+    fn ask(&mut self, far_ends: &BTreeMap<Ipv4Addr, Ipv4Addr>, shown: &BTreeMap<Ipv4Addr, Tunnel>) {
         for (local, engine) in &self.sessions.engines {
             let watched = far_ends.iter().filter(|(_, end)| *end == local);
             let wanted: Wanted = watched
@@ -203,7 +192,7 @@ impl Task {
     /// Whether the database says what it should.
     async fn publish(
         &self,
-        far_ends: &FarEnds,
+        far_ends: &BTreeMap<Ipv4Addr, Ipv4Addr>,
         shown: &BTreeMap<Ipv4Addr, Tunnel>,
         board: &Board,
     ) -> bool {

@@ -12,8 +12,9 @@ use model::trail::Mark;
 use ovsdb::SharedReplica;
 
 use super::Wake;
-use crate::kernel::desired::{FarEnds, NodeConfig, Refusal, Wanted, far_ends};
+use crate::kernel::desired::{NodeConfig, Refusal, Wanted};
 use crate::kernel::name::InterfaceName;
+use crate::kernel::outline::Outline;
 use crate::kernel::scope::Scope;
 use crate::kernel::{Kernel, Report};
 use crate::loops::{Cut, Cuts, Sentry};
@@ -41,23 +42,22 @@ pub(super) struct Worker {
 pub(super) struct Asked {
     wanted: Wanted,
     mark: Mark,
-    /// They change only when more than stations does.
-    far_ends: Arc<FarEnds>,
+    outline: Arc<Outline>,
 }
 
 impl Asked {
     fn of(database: &Database, config: &NodeConfig) -> Self {
         let wanted = Wanted::new(database.state(), config);
         Self {
-            far_ends: Arc::new(far_ends(&wanted.desired().state, config)),
+            outline: Arc::new(Outline::new(database.state(), wanted.desired(), config)),
             wanted,
             mark: database.trail().mark(),
         }
     }
 
-    /// The far ends of the tunnels that are asked for.
-    pub(super) fn far_ends(&self) -> &Arc<FarEnds> {
-        &self.far_ends
+    /// What it asks for, without stations.
+    pub(super) fn outline(&self) -> &Arc<Outline> {
+        &self.outline
     }
 
     /// What it asks for now, and which entries alone may differ from what it asked for before.
@@ -65,7 +65,7 @@ impl Asked {
         let Self {
             mut wanted,
             mark,
-            far_ends,
+            outline,
         } = self;
         let patched = database.trail().since(mark).and_then(|keys| {
             let keys = keys.map(|(name, mac)| (name, *mac));
@@ -76,7 +76,7 @@ impl Asked {
                 let asked = Self {
                     wanted,
                     mark: database.trail().mark(),
-                    far_ends,
+                    outline,
                 };
                 (asked, Some(scope))
             }
@@ -86,11 +86,11 @@ impl Asked {
 }
 
 /// What a pass came to.
-pub(super) struct Pass {
-    pub(super) refusals: BTreeSet<Refusal>,
+pub(crate) struct Pass {
+    pub(crate) refusals: BTreeSet<Refusal>,
     /// Ports by interface, and by device made for one of their VLANs.
     pub(super) ports: BTreeMap<InterfaceName, Arc<str>>,
-    pub(super) report: Report,
+    pub(crate) report: Report,
     pub(super) config: Arc<NodeConfig>,
     /// Networks that are cut off the WAN.
     pub(super) cuts: BTreeMap<String, Cut>,

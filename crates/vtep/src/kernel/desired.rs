@@ -86,9 +86,6 @@ pub struct Desired {
     pub ports: BTreeMap<InterfaceName, Arc<str>>,
 }
 
-/// Far ends of tunnels, each with our end.
-pub type FarEnds = BTreeMap<Ipv4Addr, Ipv4Addr>;
-
 /// A part of the database that this switch can't realise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
@@ -428,16 +425,6 @@ fn alias(logical_switch: &LogicalSwitchName, side: &str) -> Arc<str> {
         .find(|end| alias.is_char_boundary(*end));
     alias.truncate(end.unwrap_or_default());
     alias.into()
-}
-
-/// The far ends of all tunnels, each with our end of them. A far end of both sides counts as a remote gateway.
-pub fn far_ends(state: &KernelState, config: &NodeConfig) -> FarEnds {
-    let filter = state.filter.iter();
-    let ends = filter.flat_map(|filter| {
-        let inside = filter.inside.iter().map(|peer| (peer.ip, config.tunnel_ip));
-        inside.chain(filter.wan.iter().map(|peer| (peer.ip, config.wan_ip)))
-    });
-    ends.collect()
 }
 
 /// Every tunnel's far end may send through that tunnel, and nobody else.

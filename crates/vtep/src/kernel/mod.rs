@@ -18,6 +18,7 @@
 
 pub mod apply;
 mod bpf;
+pub mod counters;
 pub mod desired;
 mod elf;
 mod entries;
@@ -31,6 +32,7 @@ pub mod name;
 mod netlink;
 pub mod nft;
 mod observe;
+pub mod outline;
 pub mod plan;
 pub mod scope;
 pub mod state;
@@ -80,6 +82,7 @@ pub struct Kernel {
     /// Programs on interfaces, by number.
     steering: tc::Filters,
     other_writes: u64,
+    losses: u64,
 }
 
 /// What must be looked at before the next plan.
@@ -131,6 +134,7 @@ impl Kernel {
             flaps: flaps::Flaps::default(),
             steering: tc::Filters::default(),
             other_writes: 0,
+            losses: 0,
         })
     }
 
@@ -148,6 +152,11 @@ impl Kernel {
     /// Changes sent to the kernel so far.
     pub fn writes(&self) -> u64 {
         self.netlink.writes + self.other_writes
+    }
+
+    /// How often the kernel had more to tell than was listened to, so that everything had to be looked at.
+    pub fn losses(&self) -> u64 {
+        self.losses
     }
 
     /// Makes the next call look at everything.
@@ -374,6 +383,7 @@ impl Kernel {
         self.events.take_in()?;
         if std::mem::take(&mut self.events.overflowed) {
             tracing::debug!("notifications were lost; looking at everything");
+            self.losses += 1;
             self.stale = Stale::everything();
             self.learnt.doubt_everything();
         }

@@ -18,6 +18,7 @@ use vtep::kernel::state::KernelState;
 use crate::support::*;
 
 mod convergence;
+mod counted;
 mod learnt;
 mod loops;
 mod random;

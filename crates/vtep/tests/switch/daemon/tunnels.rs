@@ -89,7 +89,7 @@ impl RemoteGateway {
     }
 }
 
-async fn tunnel(
+pub(super) async fn tunnel(
     controller: &Connection<Database>,
     what: &str,
     test: impl Fn(&Tunnel) -> bool,
@@ -101,7 +101,7 @@ async fn tunnel(
     .await
 }
 
-async fn watch(controller: &Connection<Database>, on: bool) {
+pub(super) async fn watch(controller: &Connection<Database>, on: bool) {
     tunnel(controller, "the tunnel", |_| true).await;
     let (session, _) = controller.up().await;
     let wanted = [(FAR, on)].into();

@@ -3,11 +3,12 @@
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
-pub(super) fn registry(started: jiff::Timestamp) -> Registry {
+/// What proc(5) tells of this process, which started at that time.
+pub fn registry(started: jiff::Timestamp) -> Registry {
     let mut registry = Registry::with_prefix("process");
     registry.register_with_unit(
         "start_time",
-        "When the server started, in seconds since 1970",
+        "When the program started, in seconds since 1970",
         Unit::Seconds,
         ConstGauge::new(started.as_second()),
     );
