@@ -430,20 +430,41 @@ impl Database {
     /// What the physical switches complain about, in words, by name. A transaction that succeeded is only stored: whether
     /// the switch could do it is told here.
     pub fn faults(&self) -> BTreeMap<Arc<str>, String> {
-        let words = |switch: &PhysicalSwitch| {
-            let of_ports = switch.ports.iter().flat_map(|(port, faults)| {
-                faults
-                    .iter()
-                    .map(move |fault| format!("{fault} on port {port}"))
-            });
-            let all: Vec<String> = switch.faults.iter().cloned().chain(of_ports).collect();
-            all.join(", ")
-        };
-        self.physical_switches()
-            .into_values()
-            .map(|switch| (Arc::clone(&switch.name), words(&switch)))
-            .filter(|(_, words)| !words.is_empty())
+        let mut all = BTreeMap::<_, String>::new();
+        let of_ports = self.port_faults().into_iter();
+        let of_ports = of_ports.map(|(port, words)| (port.switch, words));
+        for (switch, words) in self.switch_faults().into_iter().chain(of_ports) {
+            let told = all.entry(switch).or_default();
+            if !told.is_empty() {
+                told.push_str(", ");
+            }
+            told.push_str(&words);
+        }
+        all
+    }
+
+    /// What the physical switches complain about as a whole, in words, by name.
+    pub fn switch_faults(&self) -> BTreeMap<Arc<str>, String> {
+        let switches = self.physical_switches().into_values();
+        let faulty = switches.filter(|switch| !switch.faults.is_empty());
+        faulty
+            .map(|switch| (switch.name, listed(&switch.faults)))
             .collect()
+    }
+
+    /// What they complain about of single ports, in words.
+    pub fn port_faults(&self) -> BTreeMap<PhysicalPort, String> {
+        let mut all = BTreeMap::new();
+        for switch in self.physical_switches().into_values() {
+            for (name, faults) in switch.ports {
+                if !faults.is_empty() {
+                    let words = format!("{} on port {name}", listed(&faults));
+                    let switch = Arc::clone(&switch.name);
+                    all.insert(PhysicalPort { switch, name }, words);
+                }
+            }
+        }
+        all
     }
 
     /// The ports of a switch in uuid order, because the first of two with the same name is the one that counts.
@@ -457,6 +478,11 @@ impl Database {
             .into_iter()
             .filter_map(|uuid| Some((uuid, self.ports.get(&uuid)?)))
     }
+}
+
+fn listed(faults: &BTreeSet<String>) -> String {
+    let faults: Vec<_> = faults.iter().map(String::as_str).collect();
+    faults.join(", ")
 }
 
 /// Finding rows to write to.

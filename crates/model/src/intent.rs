@@ -126,6 +126,17 @@ pub struct Need {
     pub revision: u64,
 }
 
+/// How much is declared for a physical switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Networks attached to it.
+    pub networks: usize,
+    /// Remote gateway connections over it.
+    pub connections: usize,
+    /// Remote MACs behind those.
+    pub remote_macs: usize,
+}
+
 impl Port {
     /// Where the station is reached while its host ends its tunnels here.
     fn at(&self, host: Ipv4Addr) -> RemoteMac {
@@ -320,6 +331,36 @@ impl Intent {
             connection,
             revision: found.revision.max(gateway.revision).max(remote.revision),
         })
+    }
+
+    /// How much is declared for a physical switch.
+    pub fn declared(&self, switch: &str) -> Declared {
+        let has = |gateway: &Uuid| {
+            let gateway = self.gateways.get(gateway);
+            gateway.is_some_and(|held| held.devices.iter().any(|d| *d.name == *switch))
+        };
+        let attached = self.attachments.values().filter(|held| has(&held.gateway));
+        let networks: BTreeSet<_> = attached.map(|held| held.network).collect();
+        let mut declared = Declared {
+            networks: networks.len(),
+            ..Declared::default()
+        };
+        for stretch in self.stretches.values() {
+            if stretch.connection.is_some_and(|held| has(&held.gateway)) {
+                declared.connections += 1;
+                declared.remote_macs += stretch.macs.len();
+            }
+        }
+        declared
+    }
+
+    /// Whether the gateway of a remote connection has a port.
+    pub fn has_port(&self, connection: Uuid, port: &PhysicalPort) -> bool {
+        let connection = self.stretches.get(&connection).and_then(|s| s.connection);
+        let gateway = connection.and_then(|held| self.gateways.get(&held.gateway));
+        let devices = gateway.map_or(&[][..], |gateway| &gateway.devices);
+        let mut interfaces = devices.iter().flat_map(|device| &device.interfaces);
+        interfaces.any(|(own, _)| own == port)
     }
 
     /// The connections to a remote gateway.

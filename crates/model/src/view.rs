@@ -92,7 +92,14 @@ pub static L2_DEVICE: View = View {
         ),
         text("tunnel_ips", "Physical_Switch.tunnel_ips"),
         text("ports", "Names of its ports"),
-        number("rows_wanted", "Rows that its database should hold").column("rows_wanted"),
+        number("networks", "Networks attached to it"),
+        number("connections", "Remote gateway connections over it"),
+        number("remote_macs", "Remote MACs behind those"),
+        number(
+            "rows_wanted",
+            "Rows that its database should hold, for all switches in it",
+        )
+        .column("rows_wanted"),
         number("rows_held", "Rows of ours that it holds").column("rows_held"),
         number("lacking", "Steps that would add or change something").column("lacking"),
         number("extra", "Steps that would remove something").column("extra"),

@@ -8,12 +8,12 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock, Weak};
 
 use hardware_vtep::{Capabilities, Database};
-use model::intent::Need;
+use model::intent::{Declared, Intent, Need};
 use model::plan::{Blocked, Plan, Step};
 use model::resource::Kind;
 use model::row::Row;
 use model::status::{Report, Status};
-use model::switch::{Locator, LogicalSwitchName, SwitchState};
+use model::switch::{Locator, LogicalSwitchName, PhysicalPort, SwitchState};
 use model::value::{MacAddress, Vni};
 use uuid::Uuid;
 
@@ -61,8 +61,10 @@ pub struct Residue {
     refusals: HashMap<LogicalSwitchName, String>,
     /// Resources that gave way to older ones.
     conflicts: HashMap<Uuid, String>,
-    /// `switch_fault_status` and `port_fault_status`, by physical switch name.
-    faults: HashMap<Arc<str>, String>,
+    /// `switch_fault_status`, by physical switch name.
+    faults: BTreeMap<Arc<str>, String>,
+    /// `port_fault_status`.
+    port_faults: BTreeMap<PhysicalPort, String>,
     /// What of it is not done for the time being.
     withheld: Option<Withheld>,
     /// Tunnels that BFD finds dead, by physical switch and remote end, in words.
@@ -151,10 +153,15 @@ impl Residue {
         self
     }
 
-    /// Adds what the switches themselves complain about.
+    /// Adds what the switches themselves complain about, and of which ports.
     #[must_use]
-    pub fn with_faults(mut self, faults: impl IntoIterator<Item = (Arc<str>, String)>) -> Self {
-        self.faults.extend(faults);
+    pub fn with_faults(
+        mut self,
+        faults: BTreeMap<Arc<str>, String>,
+        port_faults: BTreeMap<PhysicalPort, String>,
+    ) -> Self {
+        self.faults = faults;
+        self.port_faults = port_faults;
         self
     }
 
@@ -194,7 +201,23 @@ impl Residue {
         self
     }
 
-    fn report(&self, device: &Arc<str>, need: &Need, row: &Row, mac: Option<MacAddress>) -> Report {
+    /// A complaint about one of the ports by which a connection is reached.
+    fn port_fault(&self, device: &Arc<str>, connection: Uuid, intent: &Intent) -> Option<&str> {
+        let mut faults = self.port_faults.iter();
+        let of_it =
+            |port: &PhysicalPort| port.switch == *device && intent.has_port(connection, port);
+        let (_, words) = faults.find(|(port, _)| of_it(port))?;
+        Some(words)
+    }
+
+    fn report(
+        &self,
+        device: &Arc<str>,
+        need: &Need,
+        row: &Row,
+        mac: Option<MacAddress>,
+        intent: &Intent,
+    ) -> Report {
         let name = &need.logical_switch;
         if let Some(reason) = self.conflicts.get(&need.connection) {
             return Report::because(Status::Error, format!("switch {device}: {reason}"));
@@ -205,7 +228,8 @@ impl Residue {
             let words = |(_, words): &(_, String)| Report::because(Status::Error, words.clone());
             return Report::of_all(blocked.map(words));
         }
-        if let Some(fault) = self.faults.get(device) {
+        let fault = self.faults.get(device).map(String::as_str);
+        if let Some(fault) = fault.or_else(|| self.port_fault(device, need.connection, intent)) {
             return Report::because(Status::Error, format!("switch {device} reports {fault}"));
         }
         let mut locator = need.locator;
@@ -302,6 +326,11 @@ impl Board {
         Arc::clone(tallies.entry(label.to_owned()).or_default())
     }
 
+    /// What is declared for a physical switch.
+    pub(crate) fn declared(&self, device: &str) -> Declared {
+        read(&self.intent).intent.declared(device)
+    }
+
     /// What was counted under each name.
     pub fn tallies(&self) -> BTreeMap<String, Arc<Tally>> {
         read(&self.tallies).clone()
@@ -365,7 +394,7 @@ impl Board {
                             format!("switch {device} is away: {reason}"),
                         ),
                         Some(Sighting::Compared(residue)) => {
-                            residue.report(device, &need, row, mac)
+                            residue.report(device, &need, row, mac, &intent.intent)
                         }
                     });
             Report::of_all(reports)

@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use hardware_vtep::{Capabilities, LocalMac};
 use model::fault::{Fault, FaultKind};
+use model::intent::Declared;
 use model::plan::Plan;
 use model::status::{Report, Status};
 use model::switch::LogicalSwitchName;
@@ -185,6 +186,8 @@ struct Device {
     seats: Vec<Seat>,
     /// Why it is gone.
     away: Option<String>,
+    /// What is declared for it, here or not.
+    declared: Declared,
 }
 
 /// What one controller tells.
@@ -224,6 +227,9 @@ impl Device {
             "name" => json!(&*self.name),
             "status" => json!(self.report().status.as_str()),
             "status_reason" => json!(self.report().reason),
+            "networks" => json!(self.declared.networks),
+            "connections" => json!(self.declared.connections),
+            "remote_macs" => json!(self.declared.remote_macs),
             other => match self.seats.first() {
                 Some(seat) => seat.value(&self.name, other),
                 None => Value::Null,
@@ -370,8 +376,12 @@ async fn look(api: &Api, name: Option<&str>) -> Result<Vec<Device>, Fault> {
                 told: told.clone(),
                 found: found.clone(),
             });
-            let (seats, away) = (seats.collect(), board.away(&name));
-            Device { name, seats, away }
+            Device {
+                seats: seats.collect(),
+                away: board.away(&name),
+                declared: board.declared(&name),
+                name,
+            }
         };
         names.into_iter().map(device).collect()
     };

@@ -86,6 +86,9 @@ async fn a_device_tells_what_it_is_and_what_it_holds() {
     until(&fixture, "rows_held", json!(2)).await;
     let device = until(&fixture, "status", json!("ACTIVE")).await;
     assert_eq!(device["rows_wanted"], 2);
+    for (what, count) in [("networks", 1), ("connections", 0), ("remote_macs", 0)] {
+        assert_eq!(device[what], count, "{what}");
+    }
     assert_eq!(
         (&device["lacking"], &device["extra"]),
         (&json!(0), &json!(0))

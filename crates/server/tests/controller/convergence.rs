@@ -164,3 +164,44 @@ async fn a_switch_that_complains_is_an_error_in_its_own_words() {
         "switch tor reports mac_table_exhaustion"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complaint_about_a_port_concerns_those_who_use_it() {
+    const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
+    let bench = Bench::new().await;
+    let [one, other] = [("p1", 123), ("p2", 124)].map(|(port, key)| Stretch::new(port, key));
+    for stretch in [&one, &other] {
+        bench.insert(stretch.rows()).await;
+        let id = stretch.connection.id();
+        bench.until_status(CONNECTION, id, Status::Active).await;
+    }
+    let (session, _) = bench.eyes.up().await;
+    let faulty = PublishedPort {
+        faults: ["invalid_vlan_map".to_owned()].into(),
+        ..PublishedPort::default()
+    };
+    let publication = Publication {
+        name: "tor".into(),
+        ports: [
+            (Arc::from("p1"), faulty),
+            (Arc::from("p2"), PublishedPort::default()),
+        ]
+        .into(),
+        ..Publication::default()
+    };
+    hardware_vtep::publish(&session, bench.eyes.replica(), &publication)
+        .await
+        .unwrap();
+    let id = one.connection.id();
+    let report = bench.until_status(CONNECTION, id, Status::Error).await;
+    let words = "switch tor reports invalid_vlan_map on port p1";
+    assert_eq!(report.reason.as_deref(), Some(words));
+    let mac = bench.report(Kind::L2RemoteMac, one.mac.id()).await;
+    assert_eq!(mac.status, Status::Error);
+    for (kind, id) in [
+        (CONNECTION, other.connection.id()),
+        (Kind::L2RemoteMac, other.mac.id()),
+    ] {
+        assert_eq!(bench.report(kind, id).await, Report::ACTIVE);
+    }
+}
