@@ -24,11 +24,15 @@ pub struct ConnectionOptions {
     /// How each session treats its peer.
     pub session: SessionOptions,
     /// The longest pause before the second attempt; it doubles with every further one. The actual pause is a random
-    /// part of it, at least half, so that a hundred controllers do not come back in the same instant.
+    /// part of it, at least half, so that a hundred controllers do not come back in the same instant. After a session that
+    /// lasted the first attempt comes at once.
     pub first_pause: Duration,
     /// The longest pause of all.
     pub longest_pause: Duration,
 }
+
+/// The longest pause after a session that lasted.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 impl Default for ConnectionOptions {
     fn default() -> Self {
@@ -183,10 +187,15 @@ impl<R: Replica> Keeper<R> {
         // A member of a cluster that is silent is no reason to wait: another one leads, or soon will.
         let patient = endpoint.targets().len() == 1;
         loop {
+            let mut lasted = false;
             for target in endpoint.targets() {
                 let since = Instant::now();
                 let reason = match self.attempt(target, patient).await {
-                    Ok(opened) => self.keep(target, opened, patient).await,
+                    Ok(opened) => {
+                        let reason = self.keep(target, opened, patient).await;
+                        lasted |= since.elapsed() >= self.options.longest_pause;
+                        reason
+                    }
                     // It names the target itself.
                     Err(AttemptError::Connect(error)) => error.to_string(),
                     Err(error) => format!("{target}: {error}"),
@@ -196,6 +205,11 @@ impl<R: Replica> Keeper<R> {
                     pause = self.options.first_pause;
                 }
                 self.show_down(reason);
+            }
+            if lasted {
+                // A server that hangs up on all its clients would see them all again in the same instant.
+                tokio::time::sleep(AT_ONCE.mul_f64(fastrand::f64())).await;
+                continue;
             }
             tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             pause = (pause * 2).min(self.options.longest_pause);

@@ -514,6 +514,24 @@ async fn a_connection_comes_back_after_the_server_was_killed() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_up_after_a_while_is_dialled_again_at_once() {
+    let server = OvsdbServer::start().unwrap();
+    let target: Endpoint = server.unix_target().parse().unwrap();
+    let options = ConnectionOptions {
+        first_pause: Duration::from_secs(600),
+        longest_pause: Duration::from_millis(200),
+        ..impatient()
+    };
+    let connection = Connection::<Networks>::start(target, DB, options);
+    let (session, _) = connection.up().await;
+    tokio::time::sleep(Duration::from_millis(250)).await;
+    server.control(&["ovsdb-server/reconnect"]).unwrap();
+    session.ended().await;
+    let again = tokio::time::timeout(Duration::from_secs(60), connection.up());
+    again.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_server_that_was_never_there_is_waited_for() {
     let mut server = OvsdbServer::start().unwrap();
     server.kill().unwrap();
