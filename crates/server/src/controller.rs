@@ -352,7 +352,6 @@ impl Controller {
         if permitted.is_empty() {
             return self.settle(&todo);
         }
-        self.put_up(&todo);
         self.write(session, &todo, &permitted).await;
         self.fence.refresh();
         let rest = self.difference();
@@ -420,11 +419,14 @@ impl Controller {
                 self.stamp(session, from.moment).await;
             }
         };
+        // While the switch is at work on the first transactions. What is younger than the last look is on its way
+        // anyhow, which is all that statuses would miss meanwhile.
+        let told = async { self.put_up(from) };
         // The stamp goes first: no row is ever younger than it.
         let replica = self.connection.replica();
         let fence = self.fence.lock();
         let applied = hardware_vtep::apply_fenced(session, replica, todo, fence);
-        let ((), failures) = tokio::join!(stamped, applied);
+        let ((), failures, ()) = tokio::join!(stamped, applied, told);
         self.refusals.clear();
         let refused = u64::try_from(failures.len()).unwrap_or(u64::MAX);
         self.account.tally.add_refused(refused);
