@@ -14,9 +14,12 @@ pub(crate) struct Options {
     /// A short run: up to 10,000 MACs, each measurement once or twice
     #[arg(long)]
     quick: bool,
-    /// Only this part: api, load, pages, ovsdb, kernel or process; may be repeated. The report is then printed, not kept
+    /// Only this part: api, load, pages, ovsdb, switch, fabric, kernel or process; may be repeated. The report is then printed, not kept
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Also hold 100,000 MACs on one TLS session for so many minutes (10) while they come and go
+    #[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "10")]
+    churn: Option<u64>,
 }
 
 /// Runs the bench; whether everything could be measured. A missed budget is reported and fails nothing.
@@ -30,6 +33,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     command.arg("--binary").arg(product);
     if options.quick {
         command.arg("--quick");
+    }
+    if let Some(minutes) = options.churn {
+        command.args(["--churn", &minutes.to_string()]);
     }
     for part in &options.only {
         command.args(["--only", part]);

@@ -17,6 +17,7 @@ mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -38,6 +39,9 @@ struct Options {
     /// Only this part; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<Part>,
+    /// Also hold 100,000 MACs on one TLS session for so many minutes while they come and go
+    #[arg(long, value_name = "MINUTES", num_args = 0..=1, default_missing_value = "10")]
+    churn: Option<u64>,
 }
 
 /// The parts of a run, in their order.
@@ -51,6 +55,10 @@ enum Part {
     Pages,
     /// From the API into an ovsdb-server, against a bare pipelined insert
     Ovsdb,
+    /// A switch that holds many MACs: one more, another way, a new session, all gone
+    Switch,
+    /// A hundred switches at once
+    Fabric,
     /// From the API into the kernel, against raw batched netlink; memory; restart
     Kernel,
     /// Single creates, whole commands, start, size
@@ -96,6 +104,8 @@ impl Part {
             Self::Load => product::load::measure(plan),
             Self::Pages => product::paging::measure(plan),
             Self::Ovsdb => product::programming::measure(plan),
+            Self::Switch => product::switch::measure(plan),
+            Self::Fabric => product::fabric::measure(plan),
             Self::Kernel => product::chain::measure(plan),
             Self::Process => product::process::measure(plan),
         }
@@ -131,6 +141,10 @@ fn run(options: Options) -> Result<bool> {
         }
     }
     testkit::netns::remove_orphans()?;
+    let churn = options.churn.map(|minutes| {
+        command.push_str(&format!(" --churn {minutes}"));
+        Duration::from_secs(60 * minutes)
+    });
     let plan = Plan {
         binary: options.binary,
         quick: options.quick,
@@ -141,8 +155,11 @@ fn run(options: Options) -> Result<bool> {
         machine: machine::describe()?,
         sections: Vec::new(),
     };
-    for part in parts {
-        let section = part.measure(&plan);
+    let sections = parts.into_iter().map(|part| part.measure(&plan));
+    let churn = churn
+        .into_iter()
+        .map(|lasting| product::churn::measure(&plan, lasting));
+    for section in sections.chain(churn) {
         match &section.outcome {
             Ok(_) => eprintln!("{}: measured", section.title),
             Err(error) => eprintln!("{}: FAILED: {error:#}", section.title),

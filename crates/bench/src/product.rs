@@ -3,8 +3,11 @@
 pub(crate) mod api;
 pub(crate) mod bulk;
 pub(crate) mod chain;
+pub(crate) mod churn;
+pub(crate) mod fabric;
 pub(crate) mod load;
 pub(crate) mod paging;
 pub(crate) mod process;
 pub(crate) mod programming;
 pub(crate) mod server;
+pub(crate) mod switch;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures_util::{StreamExt as _, pin_mut};
 use ovsdb::{Atom, Datum, Operation, Row, Session, SessionOptions, Transaction};
 use testkit::ovsdb_server::OvsdbServer;
@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use crate::stations::{Station, stations};
-use crate::watch::ovsdb::{DATABASE, OvsdbWatch};
+use crate::watch::ovsdb::{DATABASE, OvsdbWatch, Watch, Whole};
 
 /// Rows per transaction and transactions under way: ovsdb-server is fastest with a few thousand rows in its input.
 const ROWS: usize = 100;
@@ -25,7 +25,7 @@ pub(crate) fn insert(rows: u32) -> Result<Duration> {
         .enable_all()
         .build()?;
     let start = Instant::now();
-    runtime.block_on(insert_all(&server, rows))?;
+    runtime.block_on(insert_all(server.unix_target(), rows))?;
     let there = watch.wait(usize::try_from(rows)?)?;
     end(runtime);
     Ok(there.duration_since(start))
@@ -36,9 +36,42 @@ fn end(runtime: Runtime) {
     runtime.shutdown_background();
 }
 
-async fn insert_all(server: &OvsdbServer, rows: u32) -> Result<()> {
-    let session =
-        Session::connect(&server.unix_target().parse()?, &SessionOptions::default()).await?;
+/// Inserts so many remote MACs into each of several fresh ovsdb-servers at once; until the last one has all.
+pub(crate) fn insert_everywhere(servers: usize, rows: u32) -> Result<Duration> {
+    let servers: Vec<_> = (0..servers)
+        .map(|_| OvsdbServer::start())
+        .collect::<Result<_>>()?;
+    let targets = servers.iter().map(OvsdbServer::unix_target);
+    let watches: Vec<_> = targets
+        .clone()
+        .map(|target| OvsdbWatch::start(&target))
+        .collect::<Result<_>>()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let start = Instant::now();
+    let inserts = targets.map(|target| insert_all(target, rows));
+    runtime.block_on(futures_util::future::try_join_all(inserts))?;
+    let mut last = start;
+    for watch in &watches {
+        last = last.max(watch.wait(usize::try_from(rows)?)?);
+    }
+    end(runtime);
+    Ok(last.duration_since(start))
+}
+
+/// Reads the remote MACs of an ovsdb-server as a controller does that connects, and keeps nothing of them.
+pub(crate) fn dump(target: &str, rows: usize) -> Result<Duration> {
+    let start = Instant::now();
+    let watch = Watch::<Whole>::start(target)?;
+    let took = start.elapsed();
+    ensure!(watch.rows()? == rows, "{} rows dumped", watch.rows()?);
+    Ok(took)
+}
+
+async fn insert_all(target: String, rows: u32) -> Result<()> {
+    let session = Session::connect(&target.parse()?, &SessionOptions::default()).await?;
     let (switch, locator) = insert_first(&session).await?;
     let rest: Vec<_> = stations(1..rows).collect();
     let transactions = rest.chunks(ROWS).map(|chunk| {

@@ -61,6 +61,13 @@ impl Api {
     /// Declares a network, attaches it to the switch `device`, and connects it to a remote gateway that nobody is.
     /// Returns the remote connection's id.
     pub(crate) fn stretch_network(&mut self, device: &str) -> Result<String> {
+        self.stretch_network_over(&[device])
+    }
+
+    /// The same by a gateway of several switches.
+    pub(crate) fn stretch_network_over(&mut self, devices: &[impl AsRef<str>]) -> Result<String> {
+        let device = |name: &str| json!({"device_name": name, "interfaces": [{"name": "border"}]});
+        let devices: Vec<_> = devices.iter().map(|name| device(name.as_ref())).collect();
         let network = self.create(
             "/v2.0/networks",
             "network",
@@ -69,7 +76,7 @@ impl Api {
         let gateway = self.create(
             GATEWAYS,
             "l2_gateway",
-            json!({"name": "bgw", "devices": [{"device_name": device, "interfaces": [{"name": "border"}]}]}),
+            json!({"name": "bgw", "devices": devices}),
         )?;
         // Refused until the server has seen the switch.
         eventually("the gateway's switch is known", PATIENCE, || {
@@ -93,6 +100,23 @@ impl Api {
     pub(crate) fn create_remote_gateway(&mut self, ip: &str) -> Result<String> {
         let attributes = json!({"name": "rgw", "ipaddr": ip});
         self.create(REMOTE_GATEWAYS, "l2_remote_gateway", attributes)
+    }
+
+    /// Moves the only remote gateway there is.
+    pub(crate) fn move_remote_gateway(&mut self, ip: &str) -> Result<Call> {
+        let answer = self.client.request("GET", REMOTE_GATEWAYS, "")?;
+        expect(&answer, 200)?;
+        let listed: Value = serde_json::from_slice(&answer.body)?;
+        let id = listed.pointer("/l2_remote_gateways/0/id");
+        let id = id.and_then(Value::as_str).context("no remote gateway")?;
+        let body = json!({"l2_remote_gateway": {"ipaddr": ip}}).to_string();
+        let sent = Instant::now();
+        let answer = self
+            .client
+            .request("PUT", &format!("{REMOTE_GATEWAYS}/{id}"), &body)?;
+        let answered = Instant::now();
+        expect(&answer, 200)?;
+        Ok(Call { sent, answered })
     }
 
     /// Creates so many gateways on the switch `device` in one request.
@@ -126,6 +150,34 @@ impl Api {
         let created = count_macs(&answer.body);
         ensure!(created == count, "{created} MACs created, not {count}");
         Ok(Call { sent, answered })
+    }
+
+    /// The same, and the ids that they were given.
+    pub(crate) fn declare_macs(
+        &mut self,
+        connection: &str,
+        numbers: Range<u32>,
+    ) -> Result<Vec<String>> {
+        let body = bulk_body(connection, numbers);
+        let answer = self.client.request("POST", MACS, &body)?;
+        expect(&answer, 201)?;
+        let created: Value = serde_json::from_slice(&answer.body)?;
+        let created = created.get("l2_remote_macs").and_then(Value::as_array);
+        let ids = created.into_iter().flatten();
+        ids.map(|mac| {
+            Ok(mac
+                .get("id")
+                .and_then(Value::as_str)
+                .context("no id")?
+                .to_owned())
+        })
+        .collect()
+    }
+
+    /// Deletes one MAC.
+    pub(crate) fn delete_mac(&mut self, id: &str) -> Result<()> {
+        let answer = self.client.request("DELETE", &format!("{MACS}/{id}"), "")?;
+        expect(&answer, 204)
     }
 
     /// Deletes a remote connection, and with it the MACs behind it.
@@ -176,8 +228,18 @@ impl Api {
         })
     }
 
+    /// The value of the metric that a line of `/metrics` starts with.
+    pub(crate) fn metric(&mut self, line: &str) -> Result<f64> {
+        let answer = self.client.request("GET", "/metrics", "")?;
+        expect(&answer, 200)?;
+        let text = String::from_utf8(answer.body)?;
+        let value = text.lines().find_map(|told| told.strip_prefix(line));
+        let value = value.with_context(|| format!("no metric {line}"))?;
+        Ok(value.trim().parse()?)
+    }
+
     /// What the API says of a remote connection.
-    fn status(&mut self, connection: &str) -> Result<String> {
+    pub(crate) fn status(&mut self, connection: &str) -> Result<String> {
         let path = format!("{CONNECTIONS}/{connection}");
         let answer = self.client.request("GET", &path, "")?;
         expect(&answer, 200)?;

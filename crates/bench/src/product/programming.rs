@@ -61,7 +61,7 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
 
 /// Seconds until all are there: since the POST was sent, since it was answered.
 fn run(plan: &Plan, size: u32) -> Result<(f64, f64)> {
-    let switch = switch()?;
+    let switch = switch(SWITCH)?;
     let server = Server::start(
         &plan.binary,
         &["--device", &switch.unix_target(), "--allow-unknown-devices"],
@@ -76,18 +76,16 @@ fn run(plan: &Plan, size: u32) -> Result<(f64, f64)> {
     Ok((since(post.sent), since(post.answered)))
 }
 
-/// An ovsdb-server that is a switch with a port named `border`.
-fn switch() -> Result<OvsdbServer> {
+/// An ovsdb-server that is a switch of this name with a port named `border`.
+pub(crate) fn switch(name: &str) -> Result<OvsdbServer> {
     let server = OvsdbServer::start()?;
     let database = format!("--db={}", server.unix_target());
-    let arguments = [
-        &database, "add-ps", SWITCH, "--", "add-port", SWITCH, "border",
-    ];
+    let arguments = [&database, "add-ps", name, "--", "add-port", name, "border"];
     run_program(Command::new("vtep-ctl").args(arguments).args([
         "--",
         "set",
         "Physical_Switch",
-        SWITCH,
+        name,
         "tunnel_ips=10.9.0.1",
     ]))?;
     Ok(server)

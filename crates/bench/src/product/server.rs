@@ -38,28 +38,26 @@ impl Server {
         Self::launch(binary, Some(database), arguments)
     }
 
+    /// Kills the server and starts it again on the same database and address.
+    pub(crate) fn kill_and_start_again(self, binary: &Path, arguments: &[&str]) -> Result<Self> {
+        self.daemon.kill()?;
+        let (daemon, ready_after) =
+            run(binary, None, arguments, self.directory.path(), self.address)?;
+        Ok(Self {
+            daemon,
+            ready_after,
+            ..self
+        })
+    }
+
     fn launch(binary: &Path, database: Option<&str>, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("l2gw-bench-").tempdir()?;
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let mut command = l2gw(binary);
-        command.args(["server", "--listen", &address.to_string(), "--database"]);
-        match database {
-            Some(url) => command.arg(url),
-            None => command.arg(directory.path().join("l2gw.sqlite")),
-        };
-        command.args(arguments);
-        let start = Instant::now();
-        let daemon = Daemon::start(command, &directory.path().join("log"))?;
-        while let Err(error) = connect(address).and_then(|mut api| api.ping()) {
-            if start.elapsed() > STARTS_WITHIN {
-                return Err(error.context(daemon.log_tail()));
-            }
-            sleep(Duration::from_millis(1));
-        }
+        let (daemon, ready_after) = run(binary, database, arguments, directory.path(), address)?;
         Ok(Self {
             daemon,
             address,
-            ready_after: start.elapsed(),
+            ready_after,
             directory,
         })
     }
@@ -88,6 +86,32 @@ impl Server {
     pub(crate) fn explain<T>(&self, outcome: Result<T>) -> Result<T> {
         outcome.with_context(|| format!("the server's log ends with: {}", self.daemon.log_tail()))
     }
+}
+
+/// Starts a server whose files are in this directory, and waits for its first answer; how long that took.
+fn run(
+    binary: &Path,
+    database: Option<&str>,
+    arguments: &[&str],
+    directory: &Path,
+    address: SocketAddr,
+) -> Result<(Daemon, Duration)> {
+    let mut command = l2gw(binary);
+    command.args(["server", "--listen", &address.to_string(), "--database"]);
+    match database {
+        Some(url) => command.arg(url),
+        None => command.arg(directory.join("l2gw.sqlite")),
+    };
+    command.args(arguments);
+    let start = Instant::now();
+    let daemon = Daemon::start(command, &directory.join("log"))?;
+    while let Err(error) = connect(address).and_then(|mut api| api.ping()) {
+        if start.elapsed() > STARTS_WITHIN {
+            return Err(error.context(daemon.log_tail()));
+        }
+        sleep(Duration::from_millis(1));
+    }
+    Ok((daemon, start.elapsed()))
 }
 
 fn connect(address: SocketAddr) -> Result<Api> {

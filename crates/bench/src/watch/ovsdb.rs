@@ -1,5 +1,6 @@
 //! A monitor of `Ucast_Macs_Remote`, on a connection of its own.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,33 +15,68 @@ use uuid::Uuid;
 /// The only database of a switch.
 pub(crate) const DATABASE: &str = "hardware_vtep";
 
-/// How many remote MACs there are, and since when.
-#[derive(Debug)]
-struct Macs {
-    rows: usize,
-    changed: Instant,
+/// What a witness looks at of each row.
+pub(crate) trait Sight: Send + Sync + 'static {
+    /// Of `Ucast_Macs_Remote`.
+    const COLUMNS: &'static [&'static str];
 }
 
-impl Replica for Macs {
+/// That it is there: one column, the shortest that there is, so that the witness costs little.
+#[derive(Debug)]
+pub(crate) struct Presence;
+
+impl Sight for Presence {
+    const COLUMNS: &'static [&'static str] = &["ipaddr"];
+}
+
+/// Where it leads.
+#[derive(Debug)]
+pub(crate) struct Way;
+
+impl Sight for Way {
+    const COLUMNS: &'static [&'static str] = &["locator"];
+}
+
+/// All that a controller reads.
+#[derive(Debug)]
+pub(crate) struct Whole;
+
+impl Sight for Whole {
+    const COLUMNS: &'static [&'static str] = &["MAC", "logical_switch", "locator", "ipaddr"];
+}
+
+/// How many remote MACs there are, how many changes they saw, and since when.
+#[derive(Debug)]
+struct Macs<S> {
+    rows: usize,
+    modified: usize,
+    changed: Instant,
+    sight: PhantomData<S>,
+}
+
+impl<S: Sight> Replica for Macs<S> {
     fn tables() -> &'static [MonitoredTable] {
-        // One column, the shortest that there is, so that the witness costs little.
-        &[MonitoredTable {
-            table: "Ucast_Macs_Remote",
-            columns: &["ipaddr"],
-        }]
+        const {
+            &[MonitoredTable {
+                table: "Ucast_Macs_Remote",
+                columns: S::COLUMNS,
+            }]
+        }
     }
 
     fn new(_: &DatabaseSchema) -> Self {
         Self {
             rows: 0,
+            modified: 0,
             changed: Instant::now(),
+            sight: PhantomData,
         }
     }
 
     fn apply(&mut self, _: &str, _: Uuid, change: Change<'_>) -> Result<(), RowError> {
         match change {
             Change::Put(_) => self.rows += 1,
-            Change::Modify(_) => {}
+            Change::Modify(_) => self.modified += 1,
             Change::Delete => self.rows -= 1,
         }
         Ok(())
@@ -51,22 +87,25 @@ impl Replica for Macs {
     }
 }
 
+/// A witness of how many remote MACs there are in an ovsdb-server.
+pub(crate) type OvsdbWatch = Watch<Presence>;
+
 /// A witness of the remote MACs in an ovsdb-server.
-pub(crate) struct OvsdbWatch {
-    replica: Arc<SharedReplica<Macs>>,
+pub(crate) struct Watch<S> {
+    replica: Arc<SharedReplica<Macs<S>>>,
     session: Session,
     runtime: Runtime,
 }
 
-impl OvsdbWatch {
-    /// Begins to watch the server at this target, in OVS notation.
+impl<S: Sight> Watch<S> {
+    /// Begins to watch the server at this target, in OVS notation. When it returns, all that was there has been read.
     pub(crate) fn start(target: &str) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
         let target: Target = target.parse()?;
-        let replica = Arc::new(SharedReplica::<Macs>::default());
+        let replica = Arc::new(SharedReplica::<Macs<S>>::default());
         let session = runtime.block_on(async {
             let session = Session::connect(&target, &SessionOptions::default()).await?;
             let schema = Arc::new(session.schema(DATABASE).await?);
@@ -82,11 +121,20 @@ impl OvsdbWatch {
 
     /// How many remote MACs there are.
     pub(crate) fn rows(&self) -> Result<usize> {
-        Ok(self.state()?.0)
+        self.state(|macs| macs.rows)
     }
 
     /// Waits until there are so many remote MACs, and says when the last change came.
     pub(crate) fn wait(&self, rows: usize) -> Result<Instant> {
+        self.wait_for(rows, "remote MACs in the database", |macs| macs.rows)
+    }
+
+    /// Waits until there were so many modifications since the beginning, and says when the last change came.
+    pub(crate) fn wait_modified(&self, times: usize) -> Result<Instant> {
+        self.wait_for(times, "modifications of remote MACs", |macs| macs.modified)
+    }
+
+    fn wait_for(&self, count: usize, what: &str, of: fn(&Macs<S>) -> usize) -> Result<Instant> {
         super::wait(
             || {
                 let ended = self.runtime.block_on(async {
@@ -98,15 +146,16 @@ impl OvsdbWatch {
                     }
                 });
                 ensure!(ended.is_none(), "the monitor ended: {ended:?}");
-                let (there, since) = self.state()?;
-                Ok((there == rows).then_some(since))
+                let (there, since) = self.state(|macs| (of(macs), macs.changed))?;
+                Ok((there == count).then_some(since))
             },
-            || format!("{:?} remote MACs in the database, not {rows}", self.rows()),
+            || format!("{:?} {what}, not {count}", self.state(of)),
         )
     }
 
-    fn state(&self) -> Result<(usize, Instant)> {
-        let state = |macs: Option<&Macs>| macs.map(|macs| (macs.rows, macs.changed));
-        self.replica.read(state).context("nothing monitored")
+    fn state<T>(&self, look: impl FnOnce(&Macs<S>) -> T) -> Result<T> {
+        self.replica
+            .read(|macs| macs.map(look))
+            .context("nothing monitored")
     }
 }
