@@ -139,14 +139,20 @@ struct PacketSocket {
 /// # Errors
 /// There is no such interface, it is down, or not root.
 pub fn send(netns: &Netns, interface: &str, frame: &Ethernet) -> Result<()> {
+    send_times(netns, interface, frame, 1)
+}
+
+/// Sends one frame many times, as fast as it can be.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_times(netns: &Netns, interface: &str, frame: &Ethernet, times: usize) -> Result<()> {
     netns.enter(|| {
         let PacketSocket { socket, address } = open(interface)?;
-        sendto(
-            socket.as_raw_fd(),
-            &frame.bytes(),
-            &address,
-            MsgFlags::empty(),
-        )?;
+        let bytes = frame.bytes();
+        for _ in 0..times {
+            sendto(socket.as_raw_fd(), &bytes, &address, MsgFlags::empty())?;
+        }
         Ok(())
     })
 }

@@ -139,6 +139,7 @@ fn realise_a_network(vlans: Option<VlanForm>) -> io::Result<Vec<String>> {
         mtu: 1500,
         ipv6: sysctl::has_ipv6(),
         vlan_form: vlans.unwrap_or(VlanForm::Subinterfaces),
+        bum_limit: Some(1000),
     };
     let mut switch = small_network(&config);
     if vlans.is_some() {

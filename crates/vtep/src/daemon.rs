@@ -12,6 +12,7 @@
 //! kernel does not tell about), and by itself to try again what was refused. The kernel is touched only after the database
 //! was seen whole: an ovsdb-server that is away changes nothing.
 
+mod drops;
 mod faults;
 mod interfaces;
 mod statistics;
@@ -33,6 +34,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::drops::Drops;
 use self::faults::{Faults, publication};
 use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
 use self::stop::Stop;
@@ -58,6 +60,9 @@ const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(300);
 /// How often we look whether bridged frames were put through the host's packet filter: it may drop them all, and nobody
 /// notifies of it.
 const LOOK_AT_NETFILTER: Duration = Duration::from_secs(5);
+
+/// How often we look whether networks flood more than they may.
+const LOOK_AT_DROPS: Duration = Duration::from_secs(10);
 
 /// Refused steps are tried again after the first pause, then after twice that, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -131,6 +136,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
             stop: Arc::clone(&stop.flag),
             halt,
             cuts: Arc::clone(&cuts),
+            drops: Drops::default(),
             sentry,
             asked: None,
             unwritten: origin == Origin::Created,
@@ -208,6 +214,8 @@ pub(crate) enum Wake {
     Retry,
     /// Networks are to be cut off the WAN, or joined again.
     Cuts,
+    /// It is time to look what was dropped.
+    Drops,
     Everything,
     /// What was learnt is due to be told: no pass.
     Learnt,
@@ -227,6 +235,10 @@ impl Daemon {
     async fn run(mut self, mut stop: Stop) -> Result<(), Error> {
         let [route, filter] = self.notifications()?;
         let mut database = self.connection.wakeups();
+        let mut drops = tokio::time::interval(LOOK_AT_DROPS);
+        drops.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let worker = self.worker.as_ref();
+        let limits = worker.is_some_and(|worker| worker.config.bum_limit.is_some());
         let cuts = Arc::clone(&self.cuts);
         let mut cut = cuts.changes();
         let mut everything = tokio::time::interval(LOOK_AT_EVERYTHING);
@@ -251,6 +263,7 @@ impl Daemon {
                 () = readable(&route, truce) => Wake::Kernel,
                 () = readable(&filter, truce) => Wake::Kernel,
                 _ = netfilter.tick() => Wake::Kernel,
+                _ = drops.tick(), if limits => Wake::Drops,
                 () = sleep_until(retry) => Wake::Retry,
                 _ = everything.tick() => Wake::Everything,
                 () = self.telling.due() => Wake::Learnt,

@@ -55,5 +55,6 @@ pub(crate) fn nobody() -> NodeConfig {
         mtu: 0,
         ipv6: false,
         vlan_form: VlanForm::Subinterfaces,
+        bum_limit: None,
     }
 }

@@ -72,6 +72,7 @@ impl EncodeLabelValue for Wake {
             Self::Database => "database",
             Self::Kernel => "kernel",
             Self::Cuts => "loops",
+            Self::Drops => "flood_limit",
             Self::Retry => "retry",
             Self::Everything => "clock",
             Self::Learnt => "learnt",

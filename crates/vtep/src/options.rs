@@ -165,6 +165,11 @@ pub struct SwitchOptions {
     /// How VLANs of physical ports are told apart: by 802.1Q sub-interfaces, or by programs that tc(8) loads
     #[arg(long, value_name = "FORM", value_enum, default_value = "auto")]
     pub vlan_form: VlanFormOption,
+    /// Frames to everybody or to groups that a network may send to each remote gateway in a second, a station a quarter of
+    /// them; to unknown stations ten times as many. What is too much is dropped. 0: no limit. Frames to declared stations
+    /// are not limited
+    #[arg(long, value_name = "FRAMES", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
+    pub bum_limit: u32,
     /// How long a network that loops stays cut off the WAN after the last sign of the loop; the double for each cut that
     /// soon follows another, up to 64 times. 0: until "l2gw vtep release"
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
@@ -295,6 +300,7 @@ impl SwitchOptions {
             mtu: self.mtu,
             ipv6,
             vlan_form,
+            bum_limit: Some(self.bum_limit).filter(|limit| *limit > 0),
         })
     }
 }

@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::kernel::desired::WAN_LISTEN_PORT;
 use crate::kernel::name::InterfaceName;
 use crate::kernel::state::{ALIAS, Bridge, KernelState};
+use crate::kernel::storm;
 use crate::kernel::{Kernel, LearntStation};
 use crate::loops::{Cut, on_disk};
 use crate::options::{Format, ShowOptions};
@@ -35,12 +36,15 @@ pub async fn show(options: &ShowOptions) -> Result<String, Error> {
         let mut kernel = Kernel::open(crate::down::nobody())?;
         let state = kernel.observe()?.clone();
         let learnt = kernel.learnt_in_detail()?;
-        Ok((state, learnt))
+        // Without the packet filter there is no limit either.
+        let dropped = storm::dropped().unwrap_or_default();
+        Ok((state, learnt, dropped))
     });
     let read = work.await.map_err(|error| Error::Runtime(error.into()))?;
-    let (kernel, learnt) = read.map_err(Error::Kernel)?;
+    let (kernel, learnt, dropped) = read.map_err(Error::Kernel)?;
     let mut view = View::new(&kernel, &learnt, database.as_ref());
     // Without a state directory there is none.
+    view.add_drops(&kernel, &dropped);
     view.add_cuts(&kernel, &on_disk(&options.state_dir).unwrap_or_default());
     Ok(match options.format {
         Format::Text => view.to_string(),
@@ -79,6 +83,8 @@ struct Network {
     up: bool,
     /// Why and until when it is off the WAN.
     cut: Option<ShownCut>,
+    /// Frames not flooded towards the WAN because of the limit.
+    flood_dropped: u64,
     bindings: Vec<String>,
     interfaces: Vec<Port>,
     tunnels: Vec<Tunnel>,
@@ -177,6 +183,7 @@ impl View {
             Network {
                 up: kernel.bridges.get(&bridge).is_some_and(|held| held.up),
                 cut: None,
+                flood_dropped: 0,
                 bridge: bridge.to_string(),
                 bindings: bindings.collect(),
                 interfaces: interfaces(kernel, bridge),
@@ -198,6 +205,17 @@ impl View {
 }
 
 impl View {
+    fn add_drops(&mut self, kernel: &KernelState, dropped: &BTreeMap<u32, u64>) {
+        for network in &mut self.networks {
+            let wan = kernel.vxlans.values().filter(|held| {
+                let bridge = held.port.bridge.map(|bridge| bridge.to_string());
+                held.is_wan() && bridge.as_ref() == Some(&network.bridge)
+            });
+            let dropped = wan.filter_map(|held| dropped.get(&held.identity.vni));
+            network.flood_dropped = dropped.sum();
+        }
+    }
+
     fn add_cuts(&mut self, kernel: &KernelState, cuts: &BTreeMap<String, Cut>) {
         let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_secs());
@@ -247,9 +265,9 @@ fn tunnels(kernel: &KernelState, bridge: InterfaceName) -> Vec<Tunnel> {
                 remote_ip: destination.ip,
                 key: destination.vni,
                 device: name.to_string(),
-                floods: vxlan.flood.contains(destination),
+                floods: vxlan.flood.iter().any(|to| to.ip == destination.ip),
             };
-            tunnels.insert((*name, *destination), tunnel);
+            tunnels.insert((*name, destination.ip, destination.vni), tunnel);
         }
     }
     let mut tunnels: Vec<_> = tunnels.into_values().collect();
@@ -385,6 +403,13 @@ impl Display for Network {
             let (ip, key) = (tunnel.remote_ip.to_string(), tunnel.key);
             let line = format!("  tunnel     {ip:<17} {side:<6} key {key:<8} {floods}");
             writeln!(f, "{}", line.trim_end())?;
+        }
+        if self.flood_dropped > 0 {
+            let dropped = self.flood_dropped;
+            writeln!(
+                f,
+                "  bum-limit  {dropped} frames not flooded towards the WAN"
+            )?;
         }
         for mac in &self.macs {
             let ip = mac.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());

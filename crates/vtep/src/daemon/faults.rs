@@ -60,6 +60,11 @@ impl Faults {
                 "logical switch {network}: {cut} (l2gw vtep release {network} joins it again)"
             ));
         }
+        for network in &pass.limited {
+            faults.switch(format!(
+                "logical switch {network}: floods the WAN beyond --bum-limit; what is too much is dropped"
+            ));
+        }
         for failure in &pass.report.failures {
             match port_of(pass, failure) {
                 Some(port) => faults.port(port, failure.to_string()),

@@ -12,6 +12,7 @@ use model::trail::Mark;
 use ovsdb::SharedReplica;
 
 use super::Wake;
+use super::drops::Drops;
 use crate::kernel::desired::{NodeConfig, Refusal, Wanted};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::outline::Outline;
@@ -29,6 +30,8 @@ pub(super) struct Worker {
     pub(super) halt: Arc<AtomicBool>,
     /// Networks that are cut off the WAN.
     pub(super) cuts: Arc<Cuts>,
+    /// Networks that flood the WAN beyond the limit.
+    pub(super) drops: Drops,
     /// Looks for loops, unless we were told not to.
     pub(super) sentry: Option<Sentry>,
     /// What the database asked for when it was last looked at.
@@ -85,6 +88,16 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// The network with a WAN key.
+    fn network_of(&self, key: u32) -> Option<String> {
+        let mut vxlans = self.wanted.desired().state.vxlans.values();
+        let device = vxlans.find(|held| held.is_wan() && held.identity.vni == key)?;
+        let mut bridges = self.wanted.bridges();
+        bridges.find_map(|(name, of)| (device.port.bridge == Some(of)).then(|| name.to_string()))
+    }
+}
+
 /// What a pass came to.
 pub(crate) struct Pass {
     pub(crate) refusals: BTreeSet<Refusal>,
@@ -94,6 +107,8 @@ pub(crate) struct Pass {
     pub(super) config: Arc<NodeConfig>,
     /// Networks that are cut off the WAN.
     pub(super) cuts: BTreeMap<String, Cut>,
+    /// Networks that flood the WAN beyond the limit.
+    pub(super) limited: Vec<String>,
 }
 
 impl Worker {
@@ -106,6 +121,7 @@ impl Worker {
         }
         match wake {
             Wake::Everything => self.kernel.distrust(),
+            Wake::Drops if !self.drops.look()? => return Ok(None),
             // Mostly it tells of what we did ourselves.
             Wake::Kernel if !self.kernel.is_stale()? => {
                 self.cut_flapping();
@@ -117,7 +133,7 @@ impl Worker {
         if wake != Wake::Kernel || self.asked.is_none() {
             // What was refused may be had now, and what is held may be wrong: only the database's own news are looked at
             // for what they are.
-            let news = matches!(wake, Wake::Database | Wake::Cuts);
+            let news = matches!(wake, Wake::Database | Wake::Cuts | Wake::Drops);
             let before = self.asked.take().filter(|_| news);
             let config = &self.config;
             let asked = self.replica.read(|database| {
@@ -152,6 +168,7 @@ impl Worker {
                 report: Report::default(),
                 config: Arc::clone(&self.config),
                 cuts,
+                limited: Vec::new(),
             }));
         }
         self.unwritten &= desired.state.is_empty();
@@ -174,6 +191,11 @@ impl Worker {
             report,
             config: Arc::clone(&self.config),
             cuts,
+            limited: self
+                .drops
+                .keys()
+                .filter_map(|key| asked.network_of(key))
+                .collect(),
         };
         // Where entries alone were looked at, nothing else changed.
         if let (Some(sentry), None) = (&self.sentry, scope) {

@@ -162,8 +162,8 @@ impl Applier<'_> {
         pending: &mut Pending<'p>,
         progress: &mut Progress,
     ) -> io::Result<()> {
-        let (tunnel_ip, wan_ip) = (self.config.tunnel_ip, self.config.wan_ip);
-        let filter = |filter: &Filter| nft::replacement(filter, tunnel_ip, wan_ip);
+        let config = self.config;
+        let filter = |filter: &Filter| nft::replacement(filter, config);
         match step {
             Step::BypassBridgeNetfilter => {
                 let done = sysctl::bypass_bridge_netfilter();

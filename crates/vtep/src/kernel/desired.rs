@@ -28,6 +28,7 @@ use super::state::{
     ALIAS, Bridge, BridgePort, BridgeSettings, Destination, Filter, GROUP, HostSide, KernelState,
     Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
 };
+use super::storm::WAN_FLOOD_PORT;
 use super::vlan::{self, VlanForm};
 use crate::loops::GATEWAYS;
 
@@ -61,6 +62,8 @@ pub struct NodeConfig {
     pub ipv6: bool,
     /// How VLANs of physical ports become devices.
     pub vlan_form: VlanForm,
+    /// Frames a second that a network may flood towards each remote gateway.
+    pub bum_limit: Option<u32>,
 }
 
 impl NodeConfig {
@@ -257,7 +260,10 @@ impl<'a> Realisation<'a> {
         }
         new.stations(logical_switch, suppress);
         for locator in &logical_switch.flood {
-            if let Some((_, vxlan, destination)) = new.tunnel(*locator, suppress) {
+            if let Some((_, vxlan, mut destination)) = new.tunnel(*locator, suppress) {
+                if vxlan.is_wan() && config.bum_limit.is_some() {
+                    destination.udp_port = WAN_FLOOD_PORT;
+                }
                 vxlan.flood.insert(destination);
             }
         }
@@ -430,7 +436,7 @@ fn alias(logical_switch: &LogicalSwitchName, side: &str) -> Arc<str> {
 /// Every tunnel's far end may send through that tunnel, and nobody else.
 fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
     let mut filter = Filter {
-        rules: nft::fingerprints(config.tunnel_ip, config.wan_ip),
+        rules: nft::fingerprints(config),
         ..Filter::default()
     };
     for vxlan in state.vxlans.values() {

@@ -37,6 +37,7 @@ pub mod plan;
 pub mod scope;
 pub mod state;
 pub mod step;
+pub mod storm;
 pub mod sysctl;
 mod tc;
 pub mod vlan;

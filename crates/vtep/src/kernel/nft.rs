@@ -7,6 +7,7 @@
 //! - frames with an inside key pass from the inside hosts declared for that key, and from nobody else;
 //! - frames with the key 0 from a declared far end, which BFD travels in, are steered to [`bfd`](crate::bfd);
 //! - nobody reaches the ports of either in another way;
+//! - what is flooded towards the WAN is limited (see [`storm`]);
 //! - frames that tenants address to the host itself (it answers on every interface for addresses of any) are dropped.
 //!
 //! Frames with keys that are not ours are not ours to judge: other VXLAN devices of the host work on.
@@ -24,9 +25,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
 
-use super::desired::{VXLAN_PORT, WAN_LISTEN_PORT};
+use super::desired::{NodeConfig, VXLAN_PORT, WAN_LISTEN_PORT};
 use super::name::fingerprint;
 use super::state::{Filter, GROUP, Peer};
+use super::storm;
 use crate::bfd;
 
 const TABLE: &str = "inet l2gw";
@@ -34,10 +36,10 @@ const TABLE: &str = "inet l2gw";
 /// The key BFD travels with; of no network.
 pub(super) const BFD_KEY: u32 = 0;
 
-struct Rule {
-    chain: &'static str,
-    why: &'static str,
-    text: String,
+pub(super) struct Rule {
+    pub(super) chain: &'static str,
+    pub(super) why: &'static str,
+    pub(super) text: String,
 }
 
 impl Rule {
@@ -47,7 +49,8 @@ impl Rule {
     }
 }
 
-fn rules(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<Rule> {
+fn rules(config: &NodeConfig) -> Vec<Rule> {
+    let (tunnel_ip, wan_ip) = (config.tunnel_ip, config.wan_ip);
     let rule = |chain, why, text| Rule { chain, why, text };
     let peers = "ip saddr . @th,96,24";
     let key = format!("@th,96,24 {BFD_KEY} {peers}");
@@ -105,6 +108,7 @@ fn rules(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<Rule> {
             format!("iifgroup {GROUP} oifgroup != {GROUP} drop"),
         ),
     ]);
+    rules.extend(storm::rules(config.bum_limit));
     rules
 }
 
@@ -124,25 +128,27 @@ fn steering(why: &'static str, whose: &str, port: u16) -> [Rule; 2] {
     })
 }
 
-/// What identifies the rules for these addresses, in order.
-pub(crate) fn fingerprints(tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> Vec<String> {
-    let rules = rules(tunnel_ip, wan_ip);
+/// What identifies the rules for a switch, in order.
+pub(crate) fn fingerprints(config: &NodeConfig) -> Vec<String> {
+    let rules = rules(config);
     rules.iter().map(Rule::fingerprint).collect()
 }
 
 /// The whole table, in place of whatever is there.
-pub(crate) fn replacement(filter: &Filter, tunnel_ip: Ipv4Addr, wan_ip: Ipv4Addr) -> String {
+pub(crate) fn replacement(filter: &Filter, config: &NodeConfig) -> String {
     let mut text = format!("add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n");
     let pairs = "typeof ip saddr . @th,96,24";
     set(&mut text, "wan", pairs, &filter.wan);
     set(&mut text, "inside", pairs, &filter.inside);
     let keys = "typeof @th,96,24";
     set(&mut text, "inside_keys", keys, &filter.inside_keys);
-    let rules = rules(tunnel_ip, wan_ip);
+    storm::sets(&mut text, config.bum_limit);
+    let rules = rules(config);
     for (chain, priority) in [
         ("prerouting", "raw"),
         ("input", "filter"),
         ("forward", "filter"),
+        ("output", "raw"),
     ] {
         let _ = write!(
             text,
@@ -216,8 +222,12 @@ pub(crate) fn observe() -> io::Result<Option<Filter>> {
 
 /// The table of ours of a family, if it is there.
 pub(super) fn table<T: serde::de::DeserializeOwned>(family: &str) -> io::Result<Option<T>> {
-    let list = ["-j", "list", "table", family, "l2gw"];
-    let output = nft(list).spawn()?.wait_with_output()?;
+    listed(&["table", family, "l2gw"])
+}
+
+/// Something of the packet filter, if it is there.
+pub(super) fn listed<T: serde::de::DeserializeOwned>(what: &[&str]) -> io::Result<Option<T>> {
+    let output = nft(["-j", "list"]).args(what).spawn()?.wait_with_output()?;
     if output.status.success() {
         return Ok(Some(serde_json::from_slice(&output.stdout)?));
     }
@@ -289,6 +299,7 @@ impl Listing {
         for object in self.nftables {
             match object {
                 Object::Rule(rule) => filter.rules.push(rule.comment),
+                Object::Set(set) if storm::is_filled_by_rules(&set.name) => {}
                 Object::Set(set) => {
                     for element in set.elem {
                         match (set.name.as_str(), element) {

@@ -36,6 +36,7 @@ fn switch_config() -> NodeConfig {
         ]
         .into(),
         vlan_form: VlanForm::Steered,
+        bum_limit: Some(10_000),
         ..config()
     }
 }

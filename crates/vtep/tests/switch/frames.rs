@@ -16,20 +16,25 @@ use vtep::kernel::state::KernelState;
 use crate::support::{assert_same, bind, config, mac, picture};
 
 /// An EtherType nobody else uses (IEEE 802, local experimental).
-const EXPERIMENTAL: u16 = 0x88b5;
+pub(crate) const EXPERIMENTAL: u16 = 0x88b5;
 
-const TENANT: Mac = [2, 0, 0, 0, 0xee, 1];
+pub(crate) const TENANT: Mac = [2, 0, 0, 0, 0xee, 1];
 
 /// The gateway, the tenant's machine on its port, and the underlay.
-struct Lab {
-    gateway: Netns,
-    tenant: Netns,
-    underlay: Netns,
+pub(crate) struct Lab {
+    pub(crate) gateway: Netns,
+    pub(crate) tenant: Netns,
+    pub(crate) underlay: Netns,
     config: NodeConfig,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::with(config())
+    }
+
+    /// With the options of a switch, but for its port.
+    pub(crate) fn with(config: NodeConfig) -> Self {
         let prefix = unique_prefix();
         let [gateway, tenant, underlay] =
             ["g", "t", "u"].map(|name| Netns::create(&format!("{prefix}{name}")).unwrap());
@@ -52,7 +57,7 @@ impl Lab {
             .unwrap();
         let config = NodeConfig {
             ports: [("up".into(), Some("eth1".parse().unwrap()))].into(),
-            ..config()
+            ..config
         };
         let lab = Self {
             gateway,
@@ -74,7 +79,7 @@ impl Lab {
         desired(&switch, &self.config).state
     }
 
-    fn in_gateway<T: Send>(&self, what: impl FnOnce(&mut Kernel) -> T + Send) -> T {
+    pub(crate) fn in_gateway<T: Send>(&self, what: impl FnOnce(&mut Kernel) -> T + Send) -> T {
         let work = || Ok(what(&mut Kernel::open(self.config.clone()).unwrap()));
         self.gateway.enter(work).unwrap()
     }

@@ -65,7 +65,7 @@ fn a_network_becomes_devices_and_entries() {
 
     let fdb = run("bridge", &format!("fdb show dev {wan}"));
     let has = |text: &str| fdb.lines().any(|line| line.contains(text));
-    assert!(has("00:00:00:00:00:00 dst 192.0.2.2 port 4789"), "{fdb}");
+    assert!(has("00:00:00:00:00:00 dst 192.0.2.2 port 14790"), "{fdb}");
     assert!(has("02:00:00:00:00:02 dst 192.0.2.2 port 4789"), "{fdb}");
     assert!(has("02:00:00:00:00:03 dst 192.0.2.3 port 4789"), "{fdb}");
     let stuck = format!("02:00:00:00:00:03 sticky master {bridge} static");
@@ -152,7 +152,7 @@ fn whatever_others_break_is_noticed_and_put_right() {
         ("bridge", format!("link set dev {wan} learning on")),
         (
             "bridge",
-            format!("fdb del 00:00:00:00:00:00 dev {wan} dst 192.0.2.2 port 4789 self"),
+            format!("fdb del 00:00:00:00:00:00 dev {wan} dst 192.0.2.2 port 14790 self"),
         ),
         (
             "bridge",

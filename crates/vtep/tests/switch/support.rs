@@ -75,6 +75,7 @@ pub(crate) fn config() -> NodeConfig {
         mtu: 1500,
         ipv6: true,
         vlan_form: VlanForm::Subinterfaces,
+        bum_limit: Some(10_000),
     }
 }
 

@@ -31,6 +31,7 @@ fn config() -> NodeConfig {
         mtu: 1500,
         ipv6: true,
         vlan_form: VlanForm::Steered,
+        bum_limit: Some(10_000),
     }
 }
 
@@ -424,7 +425,7 @@ host side of gw06cb3fde984f: ipv6 false link-local false arp false
 bring up gbba1e34a52aea
 answer for 172.16.0.2 on gbba1e34a52aea: 00:11:22:33:44:55
 put 00:11:22:33:44:55 at gw06cb3fde984f to 203.0.113.2:4789 vni 456 pinned
-flood gw06cb3fde984f to 203.0.113.2:4789 vni 456
+flood gw06cb3fde984f to 203.0.113.2:14790 vni 456
 bring up glba1e34a52aea
 bring up gw06cb3fde984f
 "
@@ -436,7 +437,7 @@ bring up gw06cb3fde984f
         plan(&later, &wanted).to_string(),
         "\
 change filter: -wan 203.0.113.2 . 0 -wan 203.0.113.2 . 456
-no longer flood gw06cb3fde984f to 203.0.113.2:4789 vni 456
+no longer flood gw06cb3fde984f to 203.0.113.2:14790 vni 456
 "
     );
     assert_eq!(

@@ -19,6 +19,7 @@ fn planned(vlan_form: VlanForm) -> String {
         mtu: 1500,
         ipv6: true,
         vlan_form,
+        bum_limit: None,
     };
     let name = LogicalSwitchName::new("net-a");
     let network = LogicalSwitch {

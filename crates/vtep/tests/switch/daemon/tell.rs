@@ -126,3 +126,54 @@ pub(super) fn stations(shown: &serde_json::Value) -> Vec<String> {
     })
     .collect()
 }
+
+#[test]
+fn a_network_that_floods_beyond_the_limit_is_told_of() {
+    in_namespace(|| async {
+        let [server, _other] = bare_metal();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        let options = "--vlan-form 8021q --port one=eth9 --bum-limit 40";
+        let mut switch = Switch::new();
+        switch.start(options);
+        let controller = switch.controller();
+        write(&controller, &wanted).await;
+        is_heard(&server, "eth9").await;
+        // As far as the limit it must get: there is a way to the remote gateway.
+        for line in [
+            "link add wan0 type veth peer name wan1",
+            "link set wan0 up",
+            "link set wan1 up",
+            "route add 192.0.2.2 dev wan0",
+        ] {
+            ip(line);
+        }
+        let told = async {
+            loop {
+                let frame = Ethernet {
+                    to: BROADCAST,
+                    from: mac(0xaa).octets(),
+                    ethertype: 0x88b5,
+                    payload: vec![1; 60],
+                };
+                testkit::capture::send_times(&server, "eth0", &frame, 100).unwrap();
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let faults = controller.replica().read(|held| held.unwrap().faults());
+                if faults
+                    .values()
+                    .any(|told| told.contains("net-a: floods the WAN beyond"))
+                {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), told)
+            .await
+            .expect("the fault");
+        let shown = switch.shown().await;
+        assert!(
+            shown["networks"][0]["flood_dropped"].as_u64().unwrap() > 0,
+            "{shown}"
+        );
+    });
+}
