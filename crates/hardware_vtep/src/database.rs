@@ -160,6 +160,8 @@ impl Replica for Database {
         for uuid in touched.floods {
             self.settle_flood(uuid);
         }
+        // A dump comes in no order; in the order of the maps, neighbours in it are neighbours in memory.
+        touched.macs.sort_unstable();
         for (uuid, mac) in touched.macs {
             self.settle_mac(uuid, mac);
         }

@@ -40,7 +40,7 @@ use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
 use self::stop::Stop;
 use self::tunnels::Sessions;
 pub(crate) use self::worker::Pass;
-use self::worker::Worker;
+use self::worker::{Turn, Worker};
 use crate::control::Control;
 use crate::error::Error;
 use crate::kernel::desired::NodeConfig;
@@ -134,7 +134,10 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
             config: Arc::new(config),
             replica: Arc::clone(connection.replica()),
             stop: Arc::clone(&stop.flag),
-            halt,
+            turn: Turn {
+                halt,
+                news: connection.wakeups(),
+            },
             cuts: Arc::clone(&cuts),
             drops: Drops::default(),
             sentry,

@@ -10,9 +10,11 @@ use hardware_vtep::{Database, LearntMacs};
 use model::switch::LogicalSwitchName;
 use model::trail::Mark;
 use ovsdb::SharedReplica;
+use tokio::sync::watch;
 
 use super::Wake;
 use super::drops::Drops;
+use crate::kernel::apply::Pace;
 use crate::kernel::desired::{NodeConfig, Refusal, Wanted};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::outline::Outline;
@@ -26,8 +28,7 @@ pub(super) struct Worker {
     pub(super) config: Arc<NodeConfig>,
     pub(super) replica: Arc<SharedReplica<Database>>,
     pub(super) stop: Arc<AtomicBool>,
-    /// Ends the pass under way: we are asked to stop, or there is something that can't wait.
-    pub(super) halt: Arc<AtomicBool>,
+    pub(super) turn: Turn,
     /// Networks that are cut off the WAN.
     pub(super) cuts: Arc<Cuts>,
     /// Networks that flood the WAN beyond the limit.
@@ -39,6 +40,24 @@ pub(super) struct Worker {
     /// The database was created when we started, and no controller has asked for a network yet: it does not know what
     /// the kernel is forwarding for an earlier one, so its silence is no order to stop.
     pub(super) unwritten: bool,
+}
+
+/// How long a pass may go on.
+pub(super) struct Turn {
+    /// Ends the pass under way: we are asked to stop, or there is something that can't wait.
+    pub(super) halt: Arc<AtomicBool>,
+    /// Of the database.
+    pub(super) news: watch::Receiver<u64>,
+}
+
+impl Pace for Turn {
+    fn is_over(&self) -> bool {
+        self.halt.is_over()
+    }
+
+    fn somebody_waits(&self) -> bool {
+        self.news.has_changed().unwrap_or(false)
+    }
 }
 
 /// What the database asked for, as of a place on its trail.
@@ -115,9 +134,9 @@ impl Worker {
     /// Nothing, if there was nothing to look at: the kernel told of our own doing, or the database was never seen, so that
     /// nobody knows what should be.
     pub(super) fn pass(&mut self, wake: Wake) -> io::Result<Option<Pass>> {
-        self.halt.store(false, Ordering::SeqCst);
+        self.turn.halt.store(false, Ordering::SeqCst);
         if self.stop.load(Ordering::SeqCst) {
-            self.halt.store(true, Ordering::SeqCst);
+            self.turn.halt.store(true, Ordering::SeqCst);
         }
         match wake {
             Wake::Everything => self.kernel.distrust(),
@@ -135,6 +154,7 @@ impl Worker {
             // for what they are.
             let news = matches!(wake, Wake::Database | Wake::Cuts | Wake::Drops);
             let before = self.asked.take().filter(|_| news);
+            self.turn.news.mark_unchanged();
             let config = &self.config;
             let asked = self.replica.read(|database| {
                 database.map(|database| match before {
@@ -176,8 +196,8 @@ impl Worker {
         let report = match &scope {
             Some(scope) => self
                 .kernel
-                .converge_within(&desired.state, scope, &self.halt)?,
-            None => self.kernel.converge(&desired.state, &self.halt)?,
+                .converge_within(&desired.state, scope, &self.turn)?,
+            None => self.kernel.converge(&desired.state, &self.turn)?,
         };
         if !report.plan.is_empty() {
             let took = started.elapsed();

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use super::desired::NodeConfig;
 use super::events::Events;
@@ -22,8 +23,14 @@ use super::sysctl;
 use super::tc;
 use super::vlan::{self, Steering, VlanKind, VlanShape};
 
-/// Devices deleted by one message. The kernel serves nobody else meanwhile, at some 9 ms each.
+/// Devices deleted by one message; the kernel changes no device or entry for anybody else meanwhile. Most take it a fraction of
+/// a millisecond each, once it has waited for those who still look at them.
 const DOOMED_AT_ONCE: usize = 64;
+/// A bridge takes it some 10 ms, however many go at once: it waits for all that was put off (rcu_barrier), for each again.
+const BRIDGES_DOOMED_AT_ONCE: usize = 4;
+
+/// Deletions that nobody waits for end here, so that whoever called has a turn.
+const LONGEST_TURN: Duration = Duration::from_millis(500);
 
 /// A step the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +55,26 @@ pub(crate) struct Outcome {
     pub(crate) left_out: usize,
 }
 
+/// How far a plan is carried out before its caller has a turn again.
+pub trait Pace {
+    /// Finish the batch at hand and leave it at that.
+    fn is_over(&self) -> bool;
+
+    /// Something has come up that goes before deletions.
+    fn somebody_waits(&self) -> bool;
+}
+
+/// Set from outside: to stop.
+impl Pace for AtomicBool {
+    fn is_over(&self) -> bool {
+        self.load(Ordering::Relaxed)
+    }
+
+    fn somebody_waits(&self) -> bool {
+        false
+    }
+}
+
 /// The edge to the kernel, while it carries out one plan.
 pub(crate) struct Applier<'a> {
     pub(crate) netlink: &'a mut Netlink,
@@ -55,8 +82,7 @@ pub(crate) struct Applier<'a> {
     pub(crate) state: &'a mut KernelState,
     pub(crate) indexes: &'a mut Indexes,
     pub(crate) config: &'a NodeConfig,
-    /// Set from outside: finish the batch at hand and leave it at that.
-    pub(crate) stop: &'a AtomicBool,
+    pub(crate) pace: &'a dyn Pace,
     /// Changes made by other means than netlink so far.
     pub(crate) other_writes: &'a mut u64,
 }
@@ -126,17 +152,20 @@ impl Applier<'_> {
         let mut progress = Progress::default();
         let mut pending = Pending::default();
         let mut rest = plan.steps.as_slice();
+        let mut deleting: Option<Instant> = None;
         while let Some((step, after)) = rest.split_first() {
-            if self.stop.load(Ordering::Relaxed) {
+            if self.pace.is_over() {
                 progress.outcome.left_out += rest.len();
                 break;
             }
             if matches!(step, Step::DeleteDevice(_)) {
                 self.flush(&mut pending, &mut progress)?;
                 rest = self.delete(rest, &mut progress)?;
-                // Hundreds of networks take the kernel seconds to delete: whoever has become waiting meanwhile goes first.
+                // Hundreds of networks take the kernel seconds to delete: whoever has come to wait meanwhile goes first.
+                let since = *deleting.get_or_insert_with(Instant::now);
+                let turn = self.pace.somebody_waits() || since.elapsed() >= LONGEST_TURN;
                 let more = matches!(rest.first(), Some(Step::DeleteDevice(_)));
-                if more && rest.iter().all(Step::is_removal) {
+                if turn && more && rest.iter().all(Step::is_removal) {
                     progress.outcome.left_out += rest.len();
                     break;
                 }
@@ -415,11 +444,17 @@ impl Applier<'_> {
 
     /// Deletes the devices at the head of `steps`, many by one message; returns the steps behind them.
     fn delete<'p>(&mut self, steps: &'p [Step], progress: &mut Progress) -> io::Result<&'p [Step]> {
-        let count = steps
-            .iter()
-            .take(DOOMED_AT_ONCE)
-            .take_while(|step| matches!(step, Step::DeleteDevice(_)))
-            .count();
+        let is_bridge = |step: &Step| match step {
+            Step::DeleteDevice(name) => Some(self.state.bridges.contains_key(name)),
+            _ => None,
+        };
+        let kind = steps.first().and_then(is_bridge);
+        let at_once = match kind {
+            Some(true) => BRIDGES_DOOMED_AT_ONCE,
+            _ => DOOMED_AT_ONCE,
+        };
+        let alike = steps.iter().take_while(|step| is_bridge(step) == kind);
+        let count = alike.take(at_once).count();
         let (deletions, rest) = steps.split_at_checked(count).unwrap_or((steps, &[]));
         let mut doomed = Vec::new();
         for step in deletions {
@@ -440,6 +475,8 @@ impl Applier<'_> {
         };
         let refused = self.netlink.write(requests)?;
         let total = refused.last().map(|(_, error)| error);
+        let gone = doomed.iter().filter(|_| total.is_none());
+        let numbers: Vec<u32> = gone.map(|(_, index)| *index).collect();
         for (step, _) in doomed {
             match total {
                 Some(error) => progress.fail(step, error),
@@ -459,6 +496,8 @@ impl Applier<'_> {
             }
         }
         self.events.take_in()?;
+        // They tell how a device went that is gone: nothing to look at.
+        self.events.forget_links(&numbers);
         Ok(rest)
     }
 }

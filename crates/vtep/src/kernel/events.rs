@@ -88,6 +88,14 @@ impl Events {
         [self.route.clone(), self.filter.clone()]
     }
 
+    /// Drops what was told of these interfaces, except by entries.
+    pub(crate) fn forget_links(&mut self, gone: &[u32]) {
+        self.pending.retain(|(_, event)| match event {
+            Event::Link { index, .. } => !gone.contains(index),
+            _ => true,
+        });
+    }
+
     /// Takes in what has come, without waiting.
     pub(crate) fn take_in(&mut self) -> io::Result<()> {
         let mut more = true;

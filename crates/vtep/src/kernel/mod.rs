@@ -10,8 +10,8 @@
 //!
 //! Rules of [`Kernel::converge`]: it carries no input but what is wanted; it may be called at any time, and then does only
 //! what is missing; a second call in a row writes nothing; whatever the kernel refuses is tried again by the next call.
-//! Deleting devices is slow (8 ms each, while the kernel serves nobody else), so a call deletes some and leaves the others to
-//! the next call, which first does what has come up since.
+//! Deleting bridges is slow (some 10 ms each, while the kernel changes nothing for anybody else), so deletions are the last part
+//! of a plan, and a call leaves them to the next one as soon as somebody waits.
 //!
 //! Everything here works on the network namespace of the thread that calls [`Kernel::open`], and must be called from
 //! threads of that namespace.
@@ -45,11 +45,10 @@ pub mod vlan;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use netlink_sys::Socket;
 
-use self::apply::{Applier, Failure};
+use self::apply::{Applier, Failure, Pace};
 use self::desired::NodeConfig;
 use self::entries::{FdbEntry, Neighbour};
 use self::events::{Event, Events};
@@ -208,10 +207,10 @@ impl Kernel {
         Ok(any)
     }
 
-    /// Makes the kernel hold what is wanted. `stop` ends it after the batch at hand. An error means that the kernel could
+    /// Makes the kernel hold what is wanted. `pace` may end it after any batch. An error means that the kernel could
     /// not be talked to; refusals of single steps are in the report.
-    pub fn converge(&mut self, desired: &KernelState, stop: &AtomicBool) -> io::Result<Report> {
-        self.converge_where(desired, None, stop)
+    pub fn converge(&mut self, desired: &KernelState, pace: &dyn Pace) -> io::Result<Report> {
+        self.converge_where(desired, None, pace)
     }
 
     /// The same, where what is wanted differs in these entries at most from what was wanted at the last call: looks at
@@ -220,16 +219,16 @@ impl Kernel {
         &mut self,
         desired: &KernelState,
         scope: &Scope,
-        stop: &AtomicBool,
+        pace: &dyn Pace,
     ) -> io::Result<Report> {
-        self.converge_where(desired, Some(scope), stop)
+        self.converge_where(desired, Some(scope), pace)
     }
 
     fn converge_where(
         &mut self,
         desired: &KernelState,
         scope: Option<&Scope>,
-        stop: &AtomicBool,
+        pace: &dyn Pace,
     ) -> io::Result<Report> {
         // Until all has been done, an error included.
         let settled = !std::mem::replace(&mut self.unsettled, true);
@@ -242,14 +241,14 @@ impl Kernel {
             self.unsettled = false;
             return Ok(Report::default());
         }
-        let report = self.carry_out(plan, stop)?;
+        let report = self.carry_out(plan, pace)?;
         self.unsettled = report.left_out > 0 || !report.failures.is_empty();
         Ok(report)
     }
 
     /// Makes the changes of a plan for what [`Kernel::observe`] found, or of the beginning of one: [`Kernel::converge`] makes
     /// the others.
-    pub fn carry_out(&mut self, plan: Plan, stop: &AtomicBool) -> io::Result<Report> {
+    pub fn carry_out(&mut self, plan: Plan, pace: &dyn Pace) -> io::Result<Report> {
         self.unsettled = true;
         let applier = Applier {
             netlink: &mut self.netlink,
@@ -257,7 +256,7 @@ impl Kernel {
             state: &mut self.known,
             indexes: &mut self.indexes,
             config: &self.config,
-            stop,
+            pace,
             other_writes: &mut self.other_writes,
         };
         let outcome = applier

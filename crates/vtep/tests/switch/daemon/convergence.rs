@@ -47,6 +47,37 @@ fn what_others_break_is_put_right() {
 }
 
 #[test]
+fn stations_do_not_wait_for_networks_that_are_being_deleted() {
+    in_namespace(|| async {
+        // It takes the kernel some 10 ms to delete a bridge.
+        let mut many = picture();
+        for n in 0..100 {
+            add(&mut many, &format!("gone-{n}"), 1000 + n);
+        }
+        let (_switch, controller) = forwarding("", &many).await;
+        let mut wanted = picture();
+        write(&controller, &wanted).await;
+        let bridges = || links().matches(": gb").count();
+        let mut beside_deletion = 0;
+        for n in 10.. {
+            let address = format!("172.16.{}.{}", n / 200, n % 200);
+            let far_end = wan("192.0.2.2", 456);
+            station(&mut wanted, "net-a", mac(n), far_end, Some(&address));
+            write(&controller, &wanted).await;
+            while !ip("neigh show nud permanent").contains(&format!("{address} ")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            if bridges() == 1 {
+                break;
+            }
+            beside_deletion += 1;
+        }
+        assert!(beside_deletion > 0, "none came before all was deleted");
+        forwards(&wanted).await;
+    });
+}
+
+#[test]
 fn down_takes_everything_back() {
     in_namespace(|| async {
         let before = links();
