@@ -61,6 +61,10 @@ enum Part {
     Fabric,
     /// From the API into the kernel, against raw batched netlink; memory; restart
     Kernel,
+    /// From a switch's database into the kernel: stations, networks, restart, deletion
+    Vtep,
+    /// TCP through both border gateways, against gateways made by hand
+    Throughput,
     /// Single creates, whole commands, start, size
     Process,
 }
@@ -107,6 +111,8 @@ impl Part {
             Self::Switch => product::switch::measure(plan),
             Self::Fabric => product::fabric::measure(plan),
             Self::Kernel => product::chain::measure(plan),
+            Self::Vtep => product::vtep::measure(plan),
+            Self::Throughput => product::throughput::measure(plan),
             Self::Process => product::process::measure(plan),
         }
     }

@@ -11,3 +11,5 @@ pub(crate) mod process;
 pub(crate) mod programming;
 pub(crate) mod server;
 pub(crate) mod switch;
+pub(crate) mod throughput;
+pub(crate) mod vtep;

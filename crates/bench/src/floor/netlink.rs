@@ -1,11 +1,16 @@
-//! Raw batched netlink: the entries that `l2gw vtep` writes, into a bridge and a VXLAN device of its own.
+//! Raw batched netlink: the entries that `l2gw vtep` writes, into a bridge and a VXLAN device of its own; and the devices.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
+    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -35,20 +40,182 @@ pub(crate) fn write(count: u32) -> Result<Duration> {
     )?;
     let (bridge, vxlan) = (index(&netns, "bridge0")?, index(&netns, "vxlan0")?);
     let watch = KernelWatch::start(&netns)?;
-    let start =
-        netns.enter(|| {
-            let mut kernel = Kernel::open()?;
-            let start = Instant::now();
-            let mut stations = stations(0..count).peekable();
-            while stations.peek().is_some() {
-                kernel.write(stations.by_ref().take(BATCH / 2).flat_map(|station| {
-                    [forwarding(vxlan, station), neighbour(bridge, station)]
-                }))?;
-            }
-            Ok(start)
-        })?;
+    let start = netns.enter(|| {
+        let mut kernel = Kernel::open()?;
+        let start = Instant::now();
+        let mut stations = stations(0..count).peekable();
+        while stations.peek().is_some() {
+            kernel.write(stations.by_ref().take(BATCH / 2).flat_map(|station| {
+                [forwarding(vxlan, station), neighbour(bridge, station)].map(put)
+            }))?;
+        }
+        Ok(start)
+    })?;
     let there = watch.wait(usize::try_from(count)?)?;
     Ok(there.duration_since(start))
+}
+
+/// Makes so many networks in a fresh kernel: a bridge, a VXLAN device inside and one on the WAN, a host and a remote gateway
+/// that flood, a station with an address. Returns the time until all devices are up.
+pub(crate) fn write_networks(count: u32) -> Result<Duration> {
+    let netns = Netns::create(&unique_prefix())?;
+    netns.ip("address add 10.9.0.1/32 dev lo")?;
+    let watch = KernelWatch::start(&netns)?;
+    let start = netns.enter(|| {
+        let mut kernel = Kernel::open()?;
+        let start = Instant::now();
+        let numbers: Vec<u32> = (0..count).collect();
+        for chunk in numbers.chunks(BATCH / 4) {
+            let networks = || chunk.iter().map(|number| Network::nth(*number));
+            kernel.write(networks().flat_map(Network::devices))?;
+            // No netlink attribute says it, and it is half of the time if not said.
+            for name in networks().flat_map(|network| network.tunnels()) {
+                std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1")?;
+            }
+            for network in chunk.chunks(BATCH / 16) {
+                let network = network.iter().map(|number| Network::nth(*number));
+                kernel.write(network.flat_map(Network::contents))?;
+            }
+        }
+        Ok(start)
+    })?;
+    let there = watch.wait_up(usize::try_from(3 * count)?)?;
+    Ok(there.duration_since(start))
+}
+
+/// Numbers of the devices of the n-th network, chosen beforehand, so that one batch can make devices and refer to them.
+#[derive(Clone, Copy)]
+struct Network {
+    number: u32,
+    bridge: u32,
+    inside: u32,
+    wan: u32,
+}
+
+impl Network {
+    fn nth(number: u32) -> Self {
+        let first = 1_000 + 3 * number;
+        Self {
+            number,
+            bridge: first,
+            inside: first + 1,
+            wan: first + 2,
+        }
+    }
+
+    fn tunnels(self) -> [String; 2] {
+        ["i", "w"].map(|side| format!("{side}{}", self.number))
+    }
+
+    fn devices(self) -> Vec<(RouteNetlinkMessage, u16)> {
+        let [inside, wan] = self.tunnels();
+        let bridge = InfoData::Bridge(vec![
+            InfoBridge::ForwardDelay(0),
+            InfoBridge::StpState(BridgeStpState::Disabled),
+            InfoBridge::MulticastSnooping(false),
+        ]);
+        let vxlan = |key: u32, port| {
+            InfoData::Vxlan(vec![
+                InfoVxlan::Id(key + self.number),
+                InfoVxlan::Port(port),
+                InfoVxlan::Local([10, 9, 0, 1].into()),
+                InfoVxlan::Learning(false),
+            ])
+        };
+        let device = |index, name: String, kind, data| {
+            let info = vec![LinkInfo::Kind(kind), LinkInfo::Data(data)];
+            let attributes = vec![
+                LinkAttribute::IfName(name),
+                LinkAttribute::Mtu(1500),
+                LinkAttribute::LinkInfo(info),
+            ];
+            (link(index, attributes), NLM_F_CREATE | NLM_F_EXCL)
+        };
+        vec![
+            device(
+                self.bridge,
+                format!("b{}", self.number),
+                InfoKind::Bridge,
+                bridge,
+            ),
+            device(self.inside, inside, InfoKind::Vxlan, vxlan(20_000, 4789)),
+            device(self.wan, wan, InfoKind::Vxlan, vxlan(10_000, 14789)),
+        ]
+    }
+
+    fn contents(self) -> Vec<(RouteNetlinkMessage, u16)> {
+        let inet6 = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
+        let inet6 = vec![AfSpecUnspec::Inet6(inet6)];
+        let port = |index, isolated| {
+            let data = vec![
+                InfoBridgePort::Isolated(isolated),
+                InfoBridgePort::Learning(!isolated),
+                InfoBridgePort::NeighSupress(isolated),
+            ];
+            let info = vec![
+                LinkInfo::PortKind(InfoPortKind::Bridge),
+                LinkInfo::PortData(InfoPortData::BridgePort(data)),
+            ];
+            link(index, vec![LinkAttribute::LinkInfo(info)])
+        };
+        let attach = |index| link(index, vec![LinkAttribute::Controller(self.bridge)]);
+        let links = [
+            link(self.bridge, vec![LinkAttribute::AfSpecUnspec(inet6)]),
+            attach(self.inside),
+            attach(self.wan),
+            port(self.inside, false),
+            port(self.wan, true),
+            up(self.bridge),
+        ];
+        let station = Station::nth(self.number);
+        let entries = [
+            forwarding(self.wan, station),
+            neighbour(self.bridge, station),
+        ];
+        let flood = [self.inside, self.wan].map(|device| {
+            let message = RouteNetlinkMessage::NewNeighbour(flood(device));
+            (message, NLM_F_CREATE | NLM_F_APPEND)
+        });
+        let mut messages: Vec<_> = links.map(|message| (message, 0)).into();
+        messages.extend(entries.map(put));
+        messages.extend(flood);
+        messages.extend([self.inside, self.wan].map(|device| (up(device), 0)));
+        messages
+    }
+}
+
+fn link(index: u32, attributes: Vec<LinkAttribute>) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = attributes;
+    RouteNetlinkMessage::NewLink(message)
+}
+
+fn up(index: u32) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::NewLink(message)
+}
+
+fn put(entry: NeighbourMessage) -> (RouteNetlinkMessage, u16) {
+    let message = RouteNetlinkMessage::NewNeighbour(entry);
+    (message, NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// Unknown destinations to one far end.
+fn flood(vxlan: u32) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = vxlan;
+    message.header.state = NeighbourState::Permanent;
+    message.header.flags = NeighbourFlags::Own;
+    message.attributes = vec![
+        NeighbourAttribute::LinkLayerAddress(vec![0; 6]),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet([10, 9, 0, 99].into())),
+    ];
+    message
 }
 
 fn index(netns: &Netns, interface: &str) -> Result<u32> {
@@ -104,17 +271,16 @@ impl Kernel {
     }
 
     /// One batch; only its last message asks to be acknowledged, a refusal is always reported.
-    fn write(&mut self, messages: impl Iterator<Item = NeighbourMessage>) -> Result<()> {
+    fn write(&mut self, messages: impl Iterator<Item = (RouteNetlinkMessage, u16)>) -> Result<()> {
         self.sent.clear();
         let mut messages = messages.peekable();
-        while let Some(message) = messages.next() {
+        while let Some((message, flags)) = messages.next() {
             let mut header = NetlinkHeader::default();
-            header.flags = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE;
+            header.flags = NLM_F_REQUEST | flags;
             if messages.peek().is_none() {
                 header.flags |= NLM_F_ACK;
             }
-            let payload = RouteNetlinkMessage::NewNeighbour(message);
-            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(payload));
+            let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
             message.finalize();
             let start = self.sent.len();
             let length = message.buffer_len().next_multiple_of(4);
@@ -144,6 +310,7 @@ mod tests {
     #[test]
     fn what_is_written_is_seen() -> Result<()> {
         assert!(write(1000)? > Duration::ZERO);
+        assert!(write_networks(10)? > Duration::ZERO);
         Ok(())
     }
 }

@@ -18,12 +18,14 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use testkit::netns::Netns;
 
-use crate::stations::{MAC_PREFIX, Mac};
+use crate::stations::{MAC_PREFIX, Mac, Station};
 
 /// Multicast groups of rtnetlink.h.
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_NEIGH: u32 = 3;
 /// Message types of rtnetlink.h.
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
 /// `struct nlmsghdr`, `struct ndmsg` and `struct rtattr`, in bytes.
@@ -31,6 +33,9 @@ const HEADER: usize = 16;
 const NDMSG: usize = 12;
 const ATTRIBUTE: usize = 4;
 const AF_BRIDGE: u8 = 7;
+const IFF_UP: u32 = 1;
+const NUD_NOARP: u16 = 0x40;
+const NUD_PERMANENT: u16 = 0x80;
 const NTF_SELF: u8 = 2;
 const NDA_LLADDR: u16 = 2;
 const NDA_MASTER: u16 = 9;
@@ -54,7 +59,9 @@ struct Seen {
     tunnel: HashSet<Mac>,
     bridge: HashSet<Mac>,
     neighbour: HashSet<Mac>,
-    /// When the last of these entries came or went.
+    /// Interfaces that came up.
+    up: HashSet<u32>,
+    /// When the last of these entries or interfaces came or went.
     changed: Instant,
     /// Notifications of any kind.
     events: usize,
@@ -69,7 +76,19 @@ impl Seen {
     }
 
     fn take(&mut self, kind: u16, message: &[u8]) {
+        // What the kernel finds out by itself, as ARP of the underlay, is nobody's change.
+        let state = number::<2>(message, 8).map_or(0, u16::from_ne_bytes);
+        let is_entry = matches!(kind, RTM_NEWNEIGH | RTM_DELNEIGH);
+        if is_entry && state & (NUD_NOARP | NUD_PERMANENT) == 0 {
+            return;
+        }
         self.events += 1;
+        if matches!(kind, RTM_NEWLINK | RTM_DELLINK) {
+            if let Some((interface, up)) = link(message) {
+                self.take_link(interface, up && kind == RTM_NEWLINK);
+            }
+            return;
+        }
         if !matches!(kind, RTM_NEWNEIGH | RTM_DELNEIGH) {
             return;
         }
@@ -88,6 +107,21 @@ impl Seen {
         if changed {
             self.changed = Instant::now();
         }
+    }
+
+    fn take_link(&mut self, interface: u32, up: bool) {
+        let changed = match up {
+            true => self.up.insert(interface),
+            false => self.up.remove(&interface),
+        };
+        if changed {
+            self.changed = Instant::now();
+        }
+    }
+
+    fn has(&self, station: &Mac) -> bool {
+        let entries = [&self.tunnel, &self.bridge, &self.neighbour];
+        entries.iter().all(|entries| entries.contains(station))
     }
 }
 
@@ -115,6 +149,7 @@ impl KernelWatch {
             tunnel: HashSet::new(),
             bridge: HashSet::new(),
             neighbour: HashSet::new(),
+            up: HashSet::new(),
             changed: Instant::now(),
             events: 0,
             failed: None,
@@ -133,6 +168,34 @@ impl KernelWatch {
 
     /// Waits until so many stations are whole, and says when the last entry came.
     pub(crate) fn wait(&self, stations: usize) -> Result<Instant> {
+        self.wait_until(
+            |seen| seen.whole() == stations,
+            || format!("{stations} stations"),
+        )
+    }
+
+    /// Waits until the n-th station is whole, and says when the last entry came.
+    pub(crate) fn wait_for(&self, number: u32) -> Result<Instant> {
+        let station = Station::nth(number).mac;
+        self.wait_until(|seen| seen.has(&station), || format!("station {number}"))
+    }
+
+    /// Waits until so many interfaces are up of those that came up since the start, and says when the last changed.
+    pub(crate) fn wait_up(&self, interfaces: usize) -> Result<Instant> {
+        let wanted = || format!("{interfaces} interfaces that are up");
+        self.wait_until(|seen| seen.up.len() == interfaces, wanted)
+    }
+
+    /// How many interfaces are up of those that came up since the start.
+    pub(crate) fn up(&self) -> usize {
+        lock(&self.seen).up.len()
+    }
+
+    fn wait_until(
+        &self,
+        there: impl Fn(&Seen) -> bool,
+        wanted: impl Fn() -> String,
+    ) -> Result<Instant> {
         super::wait(
             || {
                 let seen = lock(&self.seen);
@@ -141,15 +204,17 @@ impl KernelWatch {
                     "notifications were lost: {:?}",
                     seen.failed
                 );
-                Ok((seen.whole() == stations).then_some(seen.changed))
+                Ok(there(&seen).then_some(seen.changed))
             },
             || {
                 let seen = lock(&self.seen);
                 format!(
-                    "{} tunnel, {} bridge and {} neighbour entries in the kernel, not {stations} of each",
+                    "{} tunnel, {} bridge and {} neighbour entries in the kernel, {} interfaces up: not {}",
                     seen.tunnel.len(),
                     seen.bridge.len(),
-                    seen.neighbour.len()
+                    seen.neighbour.len(),
+                    seen.up.len(),
+                    wanted()
                 )
             },
         )
@@ -208,6 +273,17 @@ fn each_message(mut rest: &[u8], mut each: impl FnMut(u16, &[u8])) {
         each(u16::from_ne_bytes(kind), message);
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
+}
+
+/// The number of the interface that an RTM_NEWLINK or RTM_DELLINK is about, and whether it is up. A bridge tells of its ports
+/// in messages of its own family (AF_BRIDGE): those are of no interest.
+fn link(message: &[u8]) -> Option<(u32, bool)> {
+    if *message.first()? == AF_BRIDGE {
+        return None;
+    }
+    let (index, flags) = (number::<4>(message, 4)?, number::<4>(message, 8)?);
+    let up = u32::from_ne_bytes(flags) & IFF_UP != 0;
+    Some((u32::from_ne_bytes(index), up))
 }
 
 /// Which entry of which of the stations an RTM_NEWNEIGH or RTM_DELNEIGH is about, if it is about one of them.

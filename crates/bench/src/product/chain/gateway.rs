@@ -14,6 +14,7 @@ use testkit::topology::{Cloud, CloudPlan, Topology};
 
 use super::{Memories, Runs};
 use crate::Plan;
+use crate::floor;
 use crate::memory::Memory;
 use crate::product::api::Api;
 use crate::stations::Station;
@@ -35,8 +36,8 @@ struct Gateway<'a> {
     vtep: Option<Daemon>,
 }
 
-/// Goes all the way once.
-pub(super) fn run(plan: &Plan, size: u32, singles: usize, runs: &mut Runs) -> Result<()> {
+/// Goes all the way once. Returns what a bare dump of the switch's database takes.
+pub(super) fn run(plan: &Plan, size: u32, singles: usize, runs: &mut Runs) -> Result<Duration> {
     let cloud = CloudPlan {
         name: "a",
         vni: 123,
@@ -58,7 +59,7 @@ pub(super) fn run(plan: &Plan, size: u32, singles: usize, runs: &mut Runs) -> Re
 }
 
 impl Gateway<'_> {
-    fn run(&mut self, size: u32, singles: usize, runs: &mut Runs) -> Result<()> {
+    fn run(&mut self, size: u32, singles: usize, runs: &mut Runs) -> Result<Duration> {
         let netns = &self.cloud.gateway.netns;
         let mut api = self.api()?;
         let connection = api.stretch_network(&self.installation.device())?;
@@ -100,12 +101,13 @@ impl Gateway<'_> {
         self.restart(&mut api, &connection, &kernel, next, runs)?;
         next += 1;
         self.cold_start(&kernel, next, runs)?;
+        let dump = floor::ovsdb::dump(&socket, usize::try_from(next)?)?;
 
         let delete = api.delete_connection(&connection)?;
         let gone = kernel.wait(0)?;
         runs.delete
             .push_time(gone.saturating_duration_since(delete.sent));
-        Ok(())
+        Ok(dump)
     }
 
     fn api(&self) -> Result<Api> {

@@ -1,0 +1,176 @@
+//! `l2gw vtep` alone on one border gateway in a network namespace: its database is written by a controller as plain as can
+//! be, so that what is measured is the way from a commit there to the kernel.
+
+mod database;
+mod gateway;
+
+use anyhow::Result;
+
+use crate::Plan;
+use crate::floor;
+use crate::measurement::{Budget, Measurement, Samples, Statistic, Unit};
+use crate::report::Section;
+
+/// Budgets, in seconds, bytes and pieces.
+const KERNEL_WITHIN: Budget = Budget::TimesFloor(2.0);
+const ONE_WITHIN: Budget = Budget::AtMost(0.01);
+const NETWORKS_WITHIN: Budget = Budget::AtMost(3.0);
+const RESTART_WITHIN: Budget = Budget::AtMost(3.0);
+const NOTHING: Budget = Budget::AtMost(0.0);
+const IDLE: Budget = Budget::AtMost(20e6);
+
+pub(crate) fn measure(plan: &Plan) -> Section {
+    Section {
+        title: "From a switch's database into the kernel",
+        how: "`l2gw vtep` and its ovsdb-server in the network namespace of a border gateway. A bare OVSDB client writes, \
+              and notes when a transaction was committed; a listener to the kernel's own notifications says when a station \
+              has its entry in the VXLAN device's forwarding database, in the bridge's, and its neighbour entry, and when a \
+              device is up. In small transactions: 100 rows each, 32 under way, and the time begins with the last commit. \
+              In one: the time begins with its commit, so it includes what ovsdb-server takes to tell of it, which is as much as the rest; its \
+              floor is a dump of the same rows by a client that keeps nothing, and then raw netlink. Networks: \
+              each has a bridge, a VXLAN device inside and one on the WAN, a host and a remote gateway that flood, and a \
+              station with an address. Floors: the same entries, the same devices by raw batched netlink in a namespace of \
+              its own. While networks are deleted, single stations are declared in another one. Restart: every network \
+              has its part of the stations; changes are those that the kernel notifies, less the station that is \
+              declared to see it at work again; pings cross the gateway, and lost are those that were not answered.",
+        outcome: measure_all(plan),
+    }
+}
+
+/// How much is to be done.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    stations: u32,
+    networks: u32,
+    most_networks: u32,
+    singles: usize,
+}
+
+fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
+    let (stations, times) = plan.largest();
+    let size = Size {
+        stations,
+        networks: if plan.quick { 100 } else { 1_000 },
+        most_networks: if plan.quick { 200 } else { 4_000 },
+        singles: plan.samples(),
+    };
+    let mut runs = Runs::default();
+    for n in 0..times {
+        let dump = gateway::stations(plan, size, n == 0, &mut runs)?;
+        let netlink = floor::netlink::write(stations)?;
+        runs.netlink.push_time(netlink);
+        runs.dump_and_netlink.push_time(dump + netlink);
+        gateway::networks(plan, size, &mut runs)?;
+        runs.netlink_networks
+            .push_time(floor::netlink::write_networks(size.networks)?);
+    }
+    gateway::most_networks(plan, size, &mut runs)?;
+    Ok(runs.into_measurements(size))
+}
+
+/// The samples of all runs.
+#[derive(Default)]
+struct Runs {
+    idle: Samples,
+    small: Samples,
+    large: Samples,
+    netlink: Samples,
+    dump_and_netlink: Samples,
+    one: Samples,
+    networks: Samples,
+    netlink_networks: Samples,
+    restart: Samples,
+    restart_changes: Samples,
+    pings: Samples,
+    lost: Samples,
+    beside_deletion: Samples,
+    deletion: Samples,
+    most_networks: Samples,
+    memory: Samples,
+    most_memory: Samples,
+}
+
+impl Runs {
+    fn into_measurements(self, size: Size) -> Vec<Measurement> {
+        let Size {
+            stations,
+            networks,
+            most_networks,
+            ..
+        } = size;
+        let bare = "raw batched netlink";
+        let restart = format!("restart on {stations} MACs in {networks} networks");
+        let memory = |when: String, samples| {
+            Measurement::memory(format!("memory of the vtep, {when} (RSS)"), samples)
+        };
+        vec![
+            memory("idle".into(), self.idle).budget(IDLE, Statistic::Max),
+            Measurement::time(
+                format!(
+                    "{stations} MACs with addresses in the kernel, committed in small transactions"
+                ),
+                self.small,
+            )
+            .above(bare, self.netlink)
+            .budget(KERNEL_WITHIN, Statistic::Median),
+            Measurement::time(
+                format!(
+                    "{stations} MACs with addresses in the kernel, committed in one transaction"
+                ),
+                self.large,
+            )
+            .above("bare dump, then raw netlink", self.dump_and_netlink)
+            .budget(KERNEL_WITHIN, Statistic::Median),
+            Measurement::time(
+                format!("one MAC on top of {stations} in the kernel, after its commit"),
+                self.one,
+            )
+            .budget(ONE_WITHIN, Statistic::Median),
+            Measurement::time(
+                format!("{networks} networks forwarding, after the transaction was sent"),
+                self.networks,
+            )
+            .above(bare, self.netlink_networks)
+            .budget(NETWORKS_WITHIN, Statistic::Median),
+            memory(
+                format!("with {stations} MACs in {networks} networks"),
+                self.memory,
+            ),
+            Measurement::new(
+                format!("{restart}: changes in the kernel"),
+                Unit::Count,
+                self.restart_changes,
+            )
+            .budget(NOTHING, Statistic::Max),
+            Measurement::time(
+                format!("{restart}: until the next MAC is in the kernel"),
+                self.restart,
+            )
+            .budget(RESTART_WITHIN, Statistic::Median),
+            Measurement::new(
+                format!("{restart}: pings sent a second"),
+                Unit::Rate,
+                self.pings,
+            ),
+            Measurement::new(format!("{restart}: pings lost"), Unit::Count, self.lost)
+                .budget(NOTHING, Statistic::Max),
+            Measurement::time(
+                format!(
+                    "one MAC in the kernel, after its commit, while {networks} networks are deleted"
+                ),
+                self.beside_deletion,
+            ),
+            Measurement::time(
+                format!("{networks} networks deleted, after the commit"),
+                self.deletion,
+            ),
+            Measurement::time(
+                format!(
+                    "{most_networks} networks forwarding, after the first transaction was sent"
+                ),
+                self.most_networks,
+            ),
+            memory(format!("with {most_networks} networks"), self.most_memory),
+        ]
+    }
+}
