@@ -7,7 +7,7 @@
 //!
 //! A connection that is lost takes with it what was not committed, and whoever waits for that is told that the database
 //! is unavailable. The next transaction begins on a new connection. A commit whose answer was lost is looked up by the
-//! number of its transaction.
+//! number of its transaction; where the server stays away for longer, whoever waits is told that the outcome is not known.
 
 mod connection;
 mod fault;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{FutureExt, join, join3};
 use futures_util::stream::{Fuse, StreamExt, TryStreamExt};
-use model::fault::Fault;
+use model::fault::{Fault, FaultKind};
 use model::row::Row;
 use model::table;
 use tokio::runtime::{self, Runtime};
@@ -39,6 +39,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the server may take to come back and tell whether it has committed.
 const VERDICT_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is said when it takes longer.
+const NO_VERDICT: &str = "The database is not available right now. Whether the change was made is not known: look before you try again.";
 
 /// From so many rows on, COPY is faster than INSERT.
 const WORTH_A_COPY: usize = 8;
@@ -256,9 +259,8 @@ impl Session {
         let begun = Instant::now();
         while let Err(error) = self.connect() {
             if begun.elapsed() > VERDICT_PATIENCE {
-                return Err(unavailable(format!(
-                    "whether transaction {transaction} was committed is not known: {error}"
-                )));
+                let detail = format!("the outcome of transaction {transaction}: {error}");
+                return Err(Fault::new(FaultKind::Unavailable, NO_VERDICT).with_detail(detail));
             }
             thread::sleep(Duration::from_millis(100));
         }
