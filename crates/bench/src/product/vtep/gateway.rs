@@ -225,5 +225,14 @@ fn fill(gateway: &mut Gateway<'_>, size: Size, runs: &mut Runs) -> Result<()> {
         .push_time(up.max(there).duration_since(since));
     sleep(SETTLES_IN);
     runs.most_memory.push(gateway.memory()?);
-    Ok(())
+    // Not all at once with the namespace: the kernel would change no device for anybody for a minute.
+    gateway
+        .vtep
+        .take()
+        .context("l2gw vtep does not run")?
+        .terminate()?;
+    let directory = gateway.installation.state_directory();
+    let directory = directory.display().to_string();
+    let down = ["vtep", "down", "--state-dir", &directory];
+    gateway.installation.succeed(&down).map(drop)
 }
