@@ -157,6 +157,37 @@ pub fn send_times(netns: &Netns, interface: &str, frame: &Ethernet, times: usize
     })
 }
 
+/// Sends frames out of `interface` of `netns`, evenly, so many in a second.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_evenly(
+    netns: &Netns,
+    interface: &str,
+    frames: &[Ethernet],
+    per_second: u32,
+) -> Result<()> {
+    netns.enter(|| {
+        let PacketSocket { socket, address } = open(interface)?;
+        let begun = Instant::now();
+        for (place, frame) in (0_u32..).zip(frames) {
+            let due = begun + Duration::from_secs(1) * place / per_second;
+            let early = due.saturating_duration_since(Instant::now());
+            // A pause costs more than a frame.
+            if early > Duration::from_millis(2) {
+                std::thread::sleep(early);
+            }
+            sendto(
+                socket.as_raw_fd(),
+                &frame.bytes(),
+                &address,
+                MsgFlags::empty(),
+            )?;
+        }
+        Ok(())
+    })
+}
+
 /// Opens the socket in the calling thread's namespace.
 fn open(interface: &str) -> Result<PacketSocket> {
     let socket = socket(

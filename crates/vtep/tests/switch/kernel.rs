@@ -529,3 +529,36 @@ fn a_network_is_cut_off_the_wan_and_joined_again() {
         );
     }
 }
+
+#[test]
+fn more_than_it_can_listen_to_makes_it_look_at_everything() {
+    namespace();
+    let wanted = wanted(&picture());
+    let mut kernel = open();
+    converge(&mut kernel, &picture());
+    settle(&mut kernel);
+    assert_eq!(kernel.losses(), 0);
+    // Somebody else's device: a hundred thousand entries come and go while nobody listens, and one of ours goes, too.
+    ip("link add other type vxlan id 77 dstport 4790 local 10.0.0.1 nolearning");
+    let entry =
+        |verb: &str, number: u32| format!("fdb {verb} {} dev other dst 10.0.0.9\n", mac(number));
+    let some = || 0x10_0000..0x10_0000 + 40_000_u32;
+    let batch: String = some()
+        .map(|number| entry("add", number))
+        .chain(some().map(|number| entry("del", number)))
+        .collect();
+    let device = InterfaceName::wan(&name("net-a"), Vni::new(456).unwrap());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let break_ours = format!("fdb del {} dev {device} master\n", mac(2));
+    std::fs::write(file.path(), batch + &break_ours).unwrap();
+    run("bridge", &format!("-batch {}", file.path().display()));
+
+    assert_ne!(
+        kernel.observe().unwrap(),
+        &wanted,
+        "the loss went unnoticed"
+    );
+    assert_eq!(kernel.losses(), 1);
+    converge(&mut kernel, &picture());
+    assert_same(&seen(), &wanted);
+}

@@ -1,5 +1,7 @@
 //! The kernel is made to match the database, whoever changes either; what it refuses is told.
 
+use std::time::Instant;
+
 use super::*;
 
 #[test]
@@ -35,14 +37,42 @@ fn what_cannot_be_done_is_told_in_the_database() {
 }
 
 #[test]
-fn what_others_break_is_put_right() {
+fn what_others_break_is_put_right_within_a_second() {
     in_namespace(|| async {
         let (_switch, _controller) = forwarding("", &picture()).await;
-        run("nft", "flush ruleset");
-        forwards(&picture()).await;
-        let bridge = vtep::kernel::name::InterfaceName::bridge(&name("net-a"));
-        ip(&format!("link delete {bridge}"));
-        forwards(&picture()).await;
+        let network = name("net-a");
+        let key = model::value::Vni::new(456).unwrap();
+        let bridge = vtep::kernel::name::InterfaceName::bridge(&network);
+        let inside = vtep::kernel::name::InterfaceName::inside(&network);
+        let outside = vtep::kernel::name::InterfaceName::wan(&network, key);
+        let mut slowest = Duration::ZERO;
+        for (program, arguments) in [
+            ("nft", "flush ruleset".to_owned()),
+            ("ip", format!("link delete {bridge}")),
+            ("ip", format!("link delete {inside}")),
+            ("ip", format!("link delete {outside}")),
+            ("ip", format!("link set {bridge} down")),
+            ("ip", format!("link set {outside} down")),
+            ("ip", format!("link set {inside} nomaster")),
+            ("ip", format!("link set {bridge} mtu 1400")),
+            ("ip", format!("neigh flush dev {bridge}")),
+            ("ip", format!("neigh del 172.16.0.2 dev {bridge}")),
+            ("ip", format!("link set {bridge} type bridge fdb_flush")),
+            ("bridge", format!("fdb del {} dev {outside} master", mac(2))),
+            ("bridge", format!("fdb del {} dev {outside} self", mac(2))),
+            ("bridge", format!("link set dev {outside} isolated off")),
+        ] {
+            // Two in a row that undo each other are left alone for a moment: see the truce of the loop.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            run(program, &arguments);
+            let broken = Instant::now();
+            forwards(&picture()).await;
+            let took = broken.elapsed();
+            println!("{program} {arguments}: {took:?}");
+            slowest = slowest.max(took);
+        }
+        // One second is promised; the rest is for a machine that does other things.
+        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     });
 }
 

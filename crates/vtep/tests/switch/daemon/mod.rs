@@ -259,13 +259,16 @@ async fn is_heard(server: &Netns, port: &str) {
 }
 
 fn says_hello(server: &Netns, station: MacAddress) {
-    let frame = Ethernet {
+    send(server, "eth0", &hello(station)).unwrap();
+}
+
+fn hello(station: MacAddress) -> Ethernet {
+    Ethernet {
         to: BROADCAST,
         from: station.octets(),
         ethertype: 0x88b5,
         payload: vec![1; 60],
-    };
-    send(server, "eth0", &frame).unwrap();
+    }
 }
 
 /// Waits until the database says that exactly these stations were learnt, each in its network, behind our tunnel end.
