@@ -28,6 +28,11 @@ pub enum Error {
     /// `l2gw vtep check` found something, and printed it.
     #[error("not ready to be a switch: {0} unmet")]
     Unmet(usize),
+    /// What was asked about is not there.
+    #[error(
+        "there is no network {0}, neither in the kernel nor bound in the database (l2gw vtep show lists them)"
+    )]
+    NoSuchNetwork(String),
     /// The answer can't be printed.
     #[error("standard output: {0}")]
     Output(#[source] io::Error),

@@ -67,6 +67,10 @@ pub enum Command {
 /// What to show, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ShowOptions {
+    /// This network alone (Logical_Switch.name), with every station
+    ///
+    /// Otherwise twenty stations of each are listed, those with something wrong first. JSON has them all.
+    pub network: Option<String>,
     /// Directory the switch was started with
     #[arg(long, value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     pub state_dir: PathBuf,

@@ -2,22 +2,23 @@
 //!
 //! It asks no daemon: that one may be the trouble. Without a database the kernel's side is shown.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Display};
+mod text;
+
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
-use hardware_vtep::{Database, NAME};
+use hardware_vtep::{Database, NAME, Tunnel as TunnelRow};
 use model::switch::{LogicalSwitch, SwitchState};
 use model::value::MacAddress;
 use ovsdb::{Connection, ConnectionOptions, Target};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::kernel::desired::WAN_LISTEN_PORT;
+use crate::kernel::counters::{self, Counters};
 use crate::kernel::name::InterfaceName;
-use crate::kernel::state::{ALIAS, Bridge, KernelState};
+use crate::kernel::state::{ALIAS, Bridge, KernelState, Vxlan};
 use crate::kernel::storm;
 use crate::kernel::{Kernel, LearntStation};
 use crate::loops::{Cut, on_disk};
@@ -38,16 +39,25 @@ pub async fn show(options: &ShowOptions) -> Result<String, Error> {
         let learnt = kernel.learnt_in_detail()?;
         // Without the packet filter there is no limit either.
         let dropped = storm::dropped().unwrap_or_default();
-        Ok((state, learnt, dropped))
+        Ok((state, learnt, dropped, counters::read()?))
     });
     let read = work.await.map_err(|error| Error::Runtime(error.into()))?;
-    let (kernel, learnt, dropped) = read.map_err(Error::Kernel)?;
-    let mut view = View::new(&kernel, &learnt, database.as_ref());
-    // Without a state directory there is none.
+    let (kernel, learnt, dropped, counted) = read.map_err(Error::Kernel)?;
+    let asked = database.as_ref().map(|held| &held.state);
+    let mut view = View::new(&kernel, &learnt, asked);
+    if let Some(network) = &options.network {
+        view.networks.retain(|shown| shown.name == *network);
+        if view.networks.is_empty() {
+            return Err(Error::NoSuchNetwork(network.clone()));
+        }
+    }
+    view.add_counters(&counted);
+    view.add_bfd(&database.map(|held| held.tunnels).unwrap_or_default());
     view.add_drops(&kernel, &dropped);
+    // Without a state directory there is none.
     view.add_cuts(&kernel, &on_disk(&options.state_dir).unwrap_or_default());
     Ok(match options.format {
-        Format::Text => view.to_string(),
+        Format::Text => view.text(options.network.is_some()),
         Format::Json => {
             let json = serde_json::to_string_pretty(&view);
             json.map_err(|error| Error::Output(error.into()))? + "\n"
@@ -55,17 +65,52 @@ pub async fn show(options: &ShowOptions) -> Result<String, Error> {
     })
 }
 
-/// What the database asks for, if it answers.
-pub(crate) async fn database(socket: &Path) -> Option<SwitchState> {
+/// What the database holds.
+pub(crate) struct Held {
+    /// What it asks for.
+    pub(crate) state: SwitchState,
+    /// What it says of tunnels, by far end.
+    pub(crate) tunnels: BTreeMap<Ipv4Addr, TunnelRow>,
+}
+
+/// What the database holds, if it answers.
+pub(crate) async fn database(socket: &Path) -> Option<Held> {
     let target = Target::Unix(socket.to_owned());
     let connection: Connection<Database> =
         Connection::start(target.into(), NAME, ConnectionOptions::default());
     tokio::time::timeout(DATABASE_WITHIN, connection.up())
         .await
         .ok()?;
-    connection
-        .replica()
-        .read(|database| database.map(|database| database.state().clone()))
+    connection.replica().read(|database| {
+        let database = database?;
+        let tunnels = database.tunnels();
+        Some(Held {
+            state: database.state().clone(),
+            tunnels: tunnels
+                .filter_map(|row| Some((row.remote?.ip, row)))
+                .collect(),
+        })
+    })
+}
+
+/// What BFD says of a tunnel that it is asked to watch, in words.
+pub(crate) fn bfd(row: &TunnelRow) -> Option<String> {
+    let said = |key| row.bfd_status.get(key).map(String::as_str);
+    if !row.is_checked() {
+        return None;
+    }
+    Some(match (said("enabled"), said("state")) {
+        (Some("false"), _) => format!("not watched: {}", said("info").unwrap_or_default()),
+        (_, None) => "unknown: l2gw vtep has not said anything yet".to_owned(),
+        (_, Some("up")) if said("forwarding") == Some("false") => {
+            format!("up, but {}", said("remote_diagnostic").unwrap_or_default())
+        }
+        (_, Some("up")) => "up".to_owned(),
+        (_, Some(state)) => match said("diagnostic") {
+            None | Some("No Diagnostic") => format!("{state}: the far end is not heard"),
+            Some(diagnostic) => format!("{state}: {diagnostic}"),
+        },
+    })
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -88,7 +133,18 @@ struct Network {
     bindings: Vec<String>,
     interfaces: Vec<Port>,
     tunnels: Vec<Tunnel>,
+    devices: Vec<Device>,
     macs: Vec<Mac>,
+}
+
+/// All tunnels of a network with one key.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Device {
+    side: Side,
+    key: u32,
+    device: String,
+    #[serde(flatten)]
+    counted: Counters,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -108,6 +164,8 @@ struct Port {
     name: String,
     device: String,
     up: bool,
+    #[serde(flatten)]
+    counted: Counters,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -118,6 +176,8 @@ struct Tunnel {
     device: String,
     /// Whether frames to unknown addresses and to groups go there.
     floods: bool,
+    /// What BFD says, where it is asked to.
+    bfd: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -188,6 +248,7 @@ impl View {
                 bindings: bindings.collect(),
                 interfaces: interfaces(kernel, bridge),
                 tunnels: tunnels(kernel, bridge),
+                devices: devices(kernel, bridge),
                 macs: macs(
                     kernel,
                     bridge,
@@ -213,6 +274,27 @@ impl View {
             });
             let dropped = wan.filter_map(|held| dropped.get(&held.identity.vni));
             network.flood_dropped = dropped.sum();
+        }
+    }
+
+    fn add_counters(&mut self, counted: &HashMap<InterfaceName, Counters>) {
+        let of = |device: &str| {
+            let name = device.parse().ok();
+            name.and_then(|name| counted.get(&name)).copied()
+        };
+        for network in &mut self.networks {
+            for port in &mut network.interfaces {
+                port.counted = of(&port.device).unwrap_or_default();
+            }
+            for device in &mut network.devices {
+                device.counted = of(&device.device).unwrap_or_default();
+            }
+        }
+    }
+
+    fn add_bfd(&mut self, rows: &BTreeMap<Ipv4Addr, TunnelRow>) {
+        for tunnel in self.networks.iter_mut().flat_map(|it| &mut it.tunnels) {
+            tunnel.bfd = rows.get(&tunnel.remote_ip).and_then(bfd);
         }
     }
 
@@ -245,8 +327,32 @@ fn interfaces(kernel: &KernelState, bridge: InterfaceName) -> Vec<Port> {
             name: kernel.label(name),
             device: name.to_string(),
             up: kernel.is_up(name),
+            counted: Counters::default(),
         })
         .collect()
+}
+
+fn devices(kernel: &KernelState, bridge: InterfaceName) -> Vec<Device> {
+    let vxlans = kernel.vxlans.iter();
+    let mut devices: Vec<_> = vxlans
+        .filter(|(_, vxlan)| vxlan.port.bridge == Some(bridge))
+        .map(|(name, vxlan)| Device {
+            side: side(vxlan),
+            key: vxlan.identity.vni,
+            device: name.to_string(),
+            counted: Counters::default(),
+        })
+        .collect();
+    devices.sort_by_key(|device| (device.side, device.key));
+    devices
+}
+
+fn side(vxlan: &Vxlan) -> Side {
+    if vxlan.is_wan() {
+        Side::Wan
+    } else {
+        Side::Inside
+    }
 }
 
 fn tunnels(kernel: &KernelState, bridge: InterfaceName) -> Vec<Tunnel> {
@@ -255,17 +361,14 @@ fn tunnels(kernel: &KernelState, bridge: InterfaceName) -> Vec<Tunnel> {
         if vxlan.port.bridge != Some(bridge) {
             continue;
         }
-        let side = match vxlan.identity.udp_port {
-            WAN_LISTEN_PORT => Side::Wan,
-            _ => Side::Inside,
-        };
         for destination in vxlan.fdb.values().chain(&vxlan.flood) {
             let tunnel = Tunnel {
-                side,
+                side: side(vxlan),
                 remote_ip: destination.ip,
                 key: destination.vni,
                 device: name.to_string(),
                 floods: vxlan.flood.iter().any(|to| to.ip == destination.ip),
+                bfd: None,
             };
             tunnels.insert((*name, destination.ip, destination.vni), tunnel);
         }
@@ -300,22 +403,21 @@ fn macs(
         };
         macs.insert(*mac, entry);
     }
+    let neighbours = held.into_iter().flat_map(|held| &held.neighbours);
+    // The first of several addresses: others are read before it.
+    let ips: HashMap<MacAddress, IpAddr> = neighbours.rev().map(|(ip, mac)| (*mac, *ip)).collect();
     let pinned = held.into_iter().flat_map(|held| held.pinned.keys());
     for (held, mac) in pinned.filter_map(|mac| Some((held?, *mac))) {
-        macs.entry(mac).or_insert_with(|| {
-            let neighbours = held.neighbours.iter();
-            let mut ips = neighbours.filter_map(|(ip, of)| (*of == mac).then_some(*ip));
-            Mac {
-                mac: mac.to_string(),
-                ip: ips.next(),
-                at: declared(kernel, held, mac).map_or_else(|| "-".to_owned(), |ip| ip.to_string()),
-                source: Source::Declared,
-                state: match wanted {
-                    Some(_) => State::Surplus,
-                    None => State::Unchecked,
-                },
-                age: None,
-            }
+        macs.entry(mac).or_insert_with(|| Mac {
+            mac: mac.to_string(),
+            ip: ips.get(&mac).copied(),
+            at: declared(kernel, held, mac).map_or_else(|| "-".to_owned(), |ip| ip.to_string()),
+            source: Source::Declared,
+            state: match wanted {
+                Some(_) => State::Surplus,
+                None => State::Unchecked,
+            },
+            age: None,
         });
     }
     for station in learnt.iter().filter(|station| station.bridge == bridge) {
@@ -339,98 +441,4 @@ fn declared(kernel: &KernelState, bridge: &Bridge, mac: MacAddress) -> Option<Ip
     let port = bridge.pinned.get(&mac)?.port;
     let destination = kernel.vxlans.get(&port)?.fdb.get(&mac)?;
     Some(destination.ip)
-}
-
-impl Display for View {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.database {
-            writeln!(
-                f,
-                "the database does not answer: this is the kernel's side alone"
-            )?;
-        }
-        if self.networks.is_empty() {
-            writeln!(f, "no networks")?;
-        }
-        for network in &self.networks {
-            write!(f, "{network}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let up = |up| if up { "up" } else { "down" };
-        writeln!(
-            f,
-            "network {} ({}, {})",
-            self.name,
-            self.bridge,
-            up(self.up)
-        )?;
-        if let Some(cut) = &self.cut {
-            let left = match cut.left {
-                Some(left) => format!("for {left} s more unless the loop is seen again"),
-                None => "until it is released".to_owned(),
-            };
-            let missing = if cut.in_kernel {
-                ""
-            } else {
-                " (NOT YET in the kernel)"
-            };
-            writeln!(
-                f,
-                "  CUT OFF THE WAN{missing} since {} s, {left}: {} (l2gw vtep release {})",
-                cut.since, cut.cause, self.name
-            )?;
-        }
-        for binding in &self.bindings {
-            writeln!(f, "  binding    {binding}")?;
-        }
-        for Port {
-            name, up: is_up, ..
-        } in &self.interfaces
-        {
-            writeln!(f, "  interface  {name:<17} {}", up(*is_up))?;
-        }
-        for tunnel in &self.tunnels {
-            let side = match tunnel.side {
-                Side::Inside => "inside",
-                Side::Wan => "wan",
-            };
-            let floods = if tunnel.floods { "floods" } else { "" };
-            let (ip, key) = (tunnel.remote_ip.to_string(), tunnel.key);
-            let line = format!("  tunnel     {ip:<17} {side:<6} key {key:<8} {floods}");
-            writeln!(f, "{}", line.trim_end())?;
-        }
-        if self.flood_dropped > 0 {
-            let dropped = self.flood_dropped;
-            writeln!(
-                f,
-                "  bum-limit  {dropped} frames not flooded towards the WAN"
-            )?;
-        }
-        for mac in &self.macs {
-            let ip = mac.ip.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
-            let source = match (mac.source, mac.age) {
-                (Source::Learnt, Some(age)) => format!("learnt, heard {age} s ago"),
-                (Source::Learnt, None) => "learnt".to_owned(),
-                (Source::Declared, _) => "declared".to_owned(),
-            };
-            let state = match mac.state {
-                State::Forwarding => "",
-                State::Missing => ", MISSING in the kernel",
-                State::Surplus => ", not in the database",
-                State::Unchecked => ", not checked",
-            };
-            let at = &mac.at;
-            writeln!(
-                f,
-                "  mac        {} {ip:<15} at {at:<15} {source}{state}",
-                mac.mac
-            )?;
-        }
-        Ok(())
-    }
 }

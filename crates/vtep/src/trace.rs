@@ -9,12 +9,12 @@ use model::switch::LogicalSwitchName;
 use model::value::MacAddress;
 
 use crate::error::Error;
-use crate::kernel::desired::WAN_LISTEN_PORT;
 use crate::kernel::name::InterfaceName;
 use crate::kernel::state::{Bridge, Destination, KernelState, Peer, Vxlan};
 use crate::kernel::{Kernel, LearntStation};
+use crate::loops::{Cut, on_disk};
 use crate::options::TraceOptions;
-use crate::show::database;
+use crate::show::{Held, bfd, database};
 
 /// What becomes of a frame, a line for each reason.
 ///
@@ -40,10 +40,10 @@ pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
             ));
             lines.push(match &database {
                 None => "the database does not answer".to_owned(),
-                Some(d) if !d.logical_switches.contains_key(&network) => {
+                Some(d) if !d.state.logical_switches.contains_key(&network) => {
                     "the database has no such logical switch".to_owned()
                 }
-                Some(d) if !d.bindings.values().any(|bound| *bound == network) => {
+                Some(d) if !d.state.bindings.values().any(|bound| *bound == network) => {
                     "the database binds no port to it".to_owned()
                 }
                 Some(_) => "the database asks for it: see the log of l2gw vtep".to_owned(),
@@ -51,15 +51,19 @@ pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
         }
         Some(bridge) if !bridge.up => lines.push(format!("dropped: bridge {name} is down")),
         Some(bridge) => {
+            // Without a state directory there is none.
+            let cuts = on_disk(&options.state_dir).unwrap_or_default();
             let place = Place {
                 kernel: &kernel,
+                database: database.as_ref(),
+                cut: cuts.get(network.as_str()),
                 name,
                 bridge,
             };
             place.frame(options.mac, &learnt, &mut lines);
             lines.extend(options.ip.map(|ip| place.neighbour(options.mac, ip)));
             let row = database.as_ref().map(|database| {
-                let held = database.logical_switches.get(&network);
+                let held = database.state.logical_switches.get(&network);
                 held.and_then(|held| held.macs.get(&options.mac))
             });
             lines.push(match row {
@@ -74,6 +78,9 @@ pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
 
 struct Place<'a> {
     kernel: &'a KernelState,
+    database: Option<&'a Held>,
+    /// Why the network is off the WAN.
+    cut: Option<&'a Cut>,
     name: InterfaceName,
     bridge: &'a Bridge,
 }
@@ -127,13 +134,22 @@ impl Place<'_> {
         for (name, vxlan) in &self.kernel.vxlans {
             if vxlan.port.bridge == Some(self.name) {
                 for to in &vxlan.flood {
+                    let cut = if vxlan.cut { ", which is cut off" } else { "" };
                     lines.push(format!(
-                        "to {} through {name}, unless it came from {}",
+                        "to {} through {name}{cut}, unless it came from {}",
                         to.ip,
                         side(vxlan)
                     ));
+                    lines.extend(self.bfd(to).map(|said| format!("  {said}")));
                 }
             }
+        }
+        let wan = self.kernel.vxlans.values();
+        if wan
+            .filter(|vxlan| vxlan.port.bridge == Some(self.name))
+            .any(|vxlan| vxlan.cut)
+        {
+            lines.push(self.why_cut());
         }
         if lines.len() == before {
             lines.push("to nobody: the network has no port and no tunnel that floods".to_owned());
@@ -146,14 +162,22 @@ impl Place<'_> {
         if !vxlan.up {
             lines.push("dropped there: the VXLAN device is down".to_owned());
         }
+        if vxlan.cut {
+            lines.push(format!("dropped instead: {}", self.why_cut()));
+        }
+        lines.extend(self.bfd(to));
         let peer = Peer {
             ip: to.ip,
             vni: key,
         };
         let filter = self.kernel.filter.as_ref();
-        let admitted = filter.is_some_and(|filter| match vxlan.identity.udp_port {
-            WAN_LISTEN_PORT => filter.wan.contains(&peer),
-            _ => filter.inside.contains(&peer),
+        let admitted = filter.is_some_and(|filter| {
+            let side = if vxlan.is_wan() {
+                &filter.wan
+            } else {
+                &filter.inside
+            };
+            side.contains(&peer)
         });
         lines.push(match (admitted, filter) {
             (true, _) => format!("answers from {} with key {key} are admitted", to.ip),
@@ -165,9 +189,39 @@ impl Place<'_> {
         });
     }
 
+    fn why_cut(&self) -> String {
+        match self.cut {
+            Some(cut) => format!(
+                "the network is cut off the WAN: {} (l2gw vtep release joins it again)",
+                cut.cause
+            ),
+            None => "the network is cut off the WAN, and is about to be joined again".to_owned(),
+        }
+    }
+
+    /// What BFD says of the tunnel. Frames are sent whatever that is.
+    fn bfd(&self, to: &Destination) -> Option<String> {
+        let said = bfd(self.database?.tunnels.get(&to.ip)?)?;
+        Some(match said.as_str() {
+            "up" => "BFD says that the far end is there".to_owned(),
+            _ => format!("BFD: {said}; frames are sent all the same"),
+        })
+    }
+
+    /// Whether the bridge answers for a station: it does for those behind a port that keeps questions to itself, which
+    /// are those on the WAN.
+    fn answers_for(&self, mac: MacAddress) -> bool {
+        let port = self.bridge.pinned.get(&mac).map(|pinned| pinned.port);
+        let vxlan = port.and_then(|port| self.kernel.vxlans.get(&port));
+        vxlan.is_some_and(|vxlan| vxlan.port.flags.suppresses_neighbours)
+    }
+
     /// What becomes of the question who has `ip`.
     fn neighbour(&self, mac: MacAddress, ip: IpAddr) -> String {
         match self.bridge.neighbours.get(&ip) {
+            Some(known) if !self.answers_for(*known) => format!(
+                "who asks for {ip} is not answered by the bridge: {known} is inside, where the question is flooded to"
+            ),
             Some(known) if *known == mac => {
                 format!("who asks for {ip} is answered by the bridge: {mac}")
             }
@@ -182,8 +236,9 @@ impl Place<'_> {
 }
 
 fn side(vxlan: &Vxlan) -> &'static str {
-    match vxlan.identity.udp_port {
-        WAN_LISTEN_PORT => "the WAN",
-        _ => "an inside host",
+    if vxlan.is_wan() {
+        "the WAN"
+    } else {
+        "an inside host"
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 
 use netlink_packet_core::NlasIterator;
+use serde::Serialize;
 
 use super::message;
 use super::name::InterfaceName;
@@ -16,7 +17,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_STATS64: u16 = 23;
 
 /// What a device counted since it was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Packets that came in.
     pub received_packets: u64,

@@ -305,6 +305,8 @@ fn the_bridge_answers_for_declared_stations_and_not_for_the_host() {
         answer(&lab.arriving(|| lab.tenant_sends(&who_has(target))))
     };
     assert_eq!(ask("172.16.0.2"), Some(octets(mac(2))));
+    // One that is inside hears the question itself.
+    assert_eq!(ask("172.16.0.1"), None);
     assert_eq!(ask("10.0.0.1"), None);
     assert_eq!(ask("192.0.2.1"), None);
 }

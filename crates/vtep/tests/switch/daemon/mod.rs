@@ -107,6 +107,7 @@ impl Switch {
     /// What `show -f json` prints.
     async fn shown(&self) -> serde_json::Value {
         let options = vtep::options::ShowOptions {
+            network: None,
             state_dir: self.path().to_owned(),
             format: vtep::options::Format::Json,
         };

@@ -91,6 +91,28 @@ fn trace_tells_where_a_frame_goes_and_why() {
         ] {
             assert!(far.contains(reason), "{reason}: {far}");
         }
+        let inside = switch.traced("net-a", mac(1), Some("172.16.0.1")).await;
+        assert!(
+            inside.contains("02:00:00:00:00:01 is inside, where the question is flooded to"),
+            "{inside}"
+        );
+        assert!(!far.contains("BFD"), "{far}");
+        super::tunnels::watch(&controller, true).await;
+        let unanswered = |it: &hardware_vtep::Tunnel| it.failure().is_some();
+        super::tunnels::tunnel(&controller, "BFD", unanswered).await;
+        let far = switch.traced("net-a", mac(2), None).await;
+        let said = "BFD: down: the far end is not heard; frames are sent all the same";
+        assert!(far.contains(said), "{far}");
+        let shown = switch.shown().await;
+        let tunnels = shown["networks"][0]["tunnels"].as_array().unwrap();
+        let bfd: Vec<_> = tunnels
+            .iter()
+            .map(|it| it["bfd"].as_str().unwrap_or("-"))
+            .collect();
+        assert_eq!(bfd, ["-", "-", "down: the far end is not heard", "-"]);
+        let port = &shown["networks"][0]["interfaces"][0];
+        assert!(port["received_packets"].as_u64().unwrap() > 0, "{port}");
+
         let near = switch.traced("net-a", mac(0xaa), None).await;
         assert!(near.starts_with("sent to port eth9\nbecause "), "{near}");
         let unknown = switch.traced("net-a", mac(0xbb), Some("172.16.0.9")).await;
