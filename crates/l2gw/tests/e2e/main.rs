@@ -4,6 +4,7 @@
 mod absence;
 mod bad_days;
 mod clock;
+mod confined;
 mod driven;
 mod emulated;
 mod joined;
