@@ -10,7 +10,7 @@ use vtep::bfd::packet::ControlPacket;
 use vtep::bfd::session::{Params, Session};
 
 #[test]
-fn bfd_datagrams() {
+fn any_datagram_is_a_packet_or_none_and_sessions_go_on() {
     let local = Ipv4Addr::new(192, 0, 2, 1);
     let mut now = Instant::now();
     let number = |n| NonZeroU32::new(n).unwrap();
