@@ -143,14 +143,15 @@ fn named(settings: &Settings, what: &str) -> Option<Map<String, Value>> {
         "user" => settings.get("username"),
         _ => settings.get(&format!("{what}-name")),
     }?;
-    let domain = match (
-        settings.get(&format!("{what}-domain-id")),
-        settings.get(&format!("{what}-domain-name")),
-    ) {
-        (Some(id), _) => json!({"id": id}),
-        (None, Some(name)) => json!({"name": name}),
-        (None, None) => json!({"id": DEFAULT_DOMAIN}),
+    let domain = |whose: &str| {
+        let id = settings.get(&format!("{whose}-domain-id"));
+        let name = settings.get(&format!("{whose}-domain-name"));
+        id.map(|id| json!({"id": id}))
+            .or_else(|| name.map(|name| json!({"name": name})))
     };
+    let domain = domain(what)
+        .or_else(|| domain("default"))
+        .unwrap_or_else(|| json!({"id": DEFAULT_DOMAIN}));
     Some(Map::from_iter([
         entry("name", name.into()),
         entry("domain", domain),
@@ -179,6 +180,15 @@ mod tests {
             ("project-domain-name", "D"),
         ]);
         insta::assert_snapshot!(password.unwrap().body, @r#"{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"u","domain":{"id":"default"},"password":"p"}}},"scope":{"project":{"name":"j","domain":{"name":"D"}}}}}"#);
+        let elsewhere = login(&[
+            ("auth-url", "x"),
+            ("username", "u"),
+            ("password", "p"),
+            ("project-name", "j"),
+            ("project-domain-id", "d"),
+            ("default-domain", "e"),
+        ]);
+        insta::assert_snapshot!(elsewhere.unwrap().body, @r#"{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"u","domain":{"id":"e"},"password":"p"}}},"scope":{"project":{"name":"j","domain":{"id":"d"}}}}}"#);
         let token = login(&[("auth-url", "x"), ("token", "t"), ("project-id", "1")]);
         insta::assert_snapshot!(token.unwrap().body, @r#"{"auth":{"identity":{"methods":["token"],"token":{"id":"t"}},"scope":{"project":{"id":"1"}}}}"#);
         let credential = login(&[

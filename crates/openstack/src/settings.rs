@@ -60,7 +60,7 @@ pub const ALL: &[Setting] = &[
     setting(
         "user-domain-name",
         "NAME",
-        "Domain of the user; that with the id default where left out",
+        "Domain of the user; the default one where left out",
     ),
     setting("user-domain-id", "ID", "The same by id"),
     setting("password", "PASSWORD", "The user's password"),
@@ -69,9 +69,15 @@ pub const ALL: &[Setting] = &[
     setting(
         "project-domain-name",
         "NAME",
-        "Domain of the project; that with the id default where left out",
+        "Domain of the project; the default one where left out",
     ),
     setting("project-domain-id", "ID", "The same by id"),
+    setting(
+        "default-domain-name",
+        "NAME",
+        "Domain of user and project where theirs are left out; that with the id default otherwise",
+    ),
+    setting("default-domain-id", "ID", "The same by id").or(&["default-domain"]),
     setting(
         "token",
         "TOKEN",
@@ -114,11 +120,12 @@ pub const ALL: &[Setting] = &[
 ];
 
 /// Settings that say the same thing in two ways: who gives one of them does not mean the other one.
-const EITHER: [(&str, &str); 4] = [
+const EITHER: [(&str, &str); 5] = [
     ("username", "user-id"),
     ("user-domain-name", "user-domain-id"),
     ("project-name", "project-id"),
     ("project-domain-name", "project-domain-id"),
+    ("default-domain-name", "default-domain-id"),
 ];
 
 /// What was told.
