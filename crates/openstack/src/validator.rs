@@ -84,12 +84,22 @@ impl Validator {
         &self.asked.keystone
     }
 
-    /// Logs the service user in, which shows whether Keystone is there and knows it.
+    /// Asks about the service user's own token, which shows whether Keystone is there and knows the service user. The answer
+    /// is not remembered.
     ///
     /// # Errors
     /// It cannot be reached or refuses.
     pub async fn check(&self) -> Result<(), Error> {
-        self.asked.service_token().await.map(drop)
+        let asked = &self.asked;
+        let service = asked.service_token().await?;
+        match asked.about(&service).await? {
+            Some(_) => Ok(()),
+            // It was good a moment ago: Keystone has new keys, or is another one.
+            None => {
+                asked.forget(&service).await;
+                asked.service_token().await.map(drop)
+            }
+        }
     }
 
     /// What the token says; nothing if it is not good.

@@ -3,6 +3,7 @@
 //!
 //! Healthy means that the API can answer: the database answers, and no operator took the server out by a file. A switch
 //! that is away does not make a server unhealthy — no other server would reach it either — and only shows in the detail.
+//! So does Keystone: tokens that are known go on while it is away.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use openstack::Validator;
 use serde_json::{Value, json};
 use store::Store;
 
@@ -33,6 +35,8 @@ pub struct Health {
     pub board: Arc<Board>,
     /// Must be written, if there is one: otherwise no change is accepted.
     pub audit: Option<Audit>,
+    /// Is asked whose tokens are, if callers have tokens of Keystone's.
+    pub keystone: Option<Validator>,
     /// While it exists, the server wants no requests.
     pub disable_file: Option<PathBuf>,
     /// Whether `?detailed` is answered; who may connect from elsewhere must not learn where the switches are.
@@ -73,7 +77,9 @@ async fn show(State(health): State<Health>, uri: Uri, headers: HeaderMap) -> Res
         .and_then(|accept| accept.to_str().ok())
         .is_some_and(|accept| accept.contains("application/json"));
     if detailed {
-        let findings = findings.into_iter().chain(health.switches());
+        let keystone = health.keystone().await;
+        let findings = findings.into_iter().chain(keystone);
+        let findings = findings.chain(health.switches());
         let reasons: Vec<_> = findings.map(|finding| finding.json()).collect();
         return document(status, &json!({"detailed": true, "reasons": reasons}));
     }
@@ -171,6 +177,28 @@ impl Health {
             details: trouble.unwrap_or_default(),
             healthy,
         }
+    }
+
+    /// Whether Keystone answers, if it is asked at all.
+    async fn keystone(&self) -> Option<Finding> {
+        let look = self.keystone.as_ref()?.check();
+        let trouble = match tokio::time::timeout(PATIENCE, look).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {PATIENCE:?}")),
+        };
+        let healthy = trouble.is_none();
+        Some(Finding {
+            class: "Keystone",
+            reason: if healthy {
+                "OK"
+            } else {
+                "KEYSTONE UNAVAILABLE"
+            }
+            .to_owned(),
+            details: trouble.unwrap_or_default(),
+            healthy,
+        })
     }
 
     /// One finding for each switch target.

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::{Router, middleware};
+use openstack::Validator;
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -50,6 +51,7 @@ pub(crate) async fn in_front_of(
     store: &Store,
     board: &Arc<Board>,
     audit: Option<Audit>,
+    keystone: Option<&Validator>,
 ) -> Result<Operations, StartError> {
     let metrics = Arc::new(Metrics::new(
         store.clone(),
@@ -61,6 +63,7 @@ pub(crate) async fn in_front_of(
             store: store.clone(),
             board: Arc::clone(board),
             audit: audit.clone(),
+            keystone: keystone.cloned(),
             disable_file: options.healthcheck_disable_file.clone(),
             detailed,
         })

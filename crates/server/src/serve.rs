@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use openstack::Validator;
 use store::{OpenError, Store};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -202,8 +203,12 @@ impl Server {
             &store,
             &controllers.board,
             audit.clone(),
+            reload.auth.keystone(),
         )
         .await?;
+        if let Some(keystone) = reload.auth.keystone().cloned() {
+            tokio::spawn(greet(keystone));
+        }
         tracing::info!(
             database = store::without_password(&url),
             "answering on {place}"
@@ -249,6 +254,17 @@ impl Server {
             audit.close().await;
         }
         Ok(())
+    }
+}
+
+/// Says at once what would otherwise show with the first request: that Keystone is away, or does not know the service user.
+async fn greet(keystone: Validator) {
+    let place = keystone.keystone().endpoint();
+    match keystone.check().await {
+        Ok(()) => tracing::info!("Keystone at {place} knows the service user"),
+        Err(cause) => tracing::warn!(
+            "Keystone at {place} cannot be asked whose tokens are, so requests with one get 503: {cause}"
+        ),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -98,6 +98,8 @@ pub struct Keystone {
     environment: Environment,
     port: u16,
     running: Mutex<Option<Daemon>>,
+    /// The administrator's token and the id of the service of type network: asked for once.
+    known: OnceLock<(String, String)>,
     janitor: Child,
 }
 
@@ -125,6 +127,7 @@ impl Keystone {
             environment,
             port: free_port()?,
             running: Mutex::default(),
+            known: OnceLock::new(),
             janitor,
         };
         let all = template.join(".");
@@ -240,10 +243,7 @@ impl Keystone {
     /// # Errors
     /// Keystone refuses.
     pub fn name_network_endpoint(&self, region: &str, url: &str) -> Result<()> {
-        let token = self.token(&ADMIN)?;
-        let services = self.ask(&token, "GET", "/v3/services?type=network", None)?;
-        let services = services.succeeded()?;
-        let service = services.pointer("/services/0/id").context("no service")?;
+        let (token, service) = self.network_service()?;
         let region_path = format!("/v3/regions/{region}");
         let named = self.ask(&token, "PUT", &region_path, Some(&json!({"region": {}})))?;
         named.succeeded()?;
@@ -252,6 +252,18 @@ impl Keystone {
         }});
         let named = self.ask(&token, "POST", "/v3/endpoints", Some(&endpoint))?;
         named.succeeded().map(drop)
+    }
+
+    fn network_service(&self) -> Result<(String, String)> {
+        if let Some(known) = self.known.get() {
+            return Ok(known.clone());
+        }
+        let token = self.token(&ADMIN)?;
+        let services = self.ask(&token, "GET", "/v3/services?type=network", None)?;
+        let services = services.succeeded()?;
+        let service = services.pointer("/services/0/id").and_then(Value::as_str);
+        let found = (token, service.context("no service")?.to_owned());
+        Ok(self.known.get_or_init(|| found).clone())
     }
 
     /// Makes an application credential of somebody: its id and its secret.

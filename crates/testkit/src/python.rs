@@ -37,6 +37,12 @@ pub const NEUTRON: Recipe = Recipe {
     requirements: include_str!("../python/neutron.txt"),
 };
 
+/// The `schemathesis` command, which tries what an OpenAPI document promises.
+pub const SCHEMATHESIS: Recipe = Recipe {
+    name: "schemathesis",
+    requirements: include_str!("../python/schemathesis.txt"),
+};
+
 /// A virtual environment.
 #[derive(Clone, Debug)]
 pub struct Environment {

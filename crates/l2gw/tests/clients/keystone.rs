@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::ensure;
-use serde_json::json;
+use serde_json::{Value, json};
 use testkit::keystone::{ADMIN, ALICE, Keystone};
 use testkit::run::eventually;
 
@@ -76,6 +76,7 @@ fn while_keystone_is_away_known_tokens_go_on_and_unknown_ones_wait() {
     let known = site.keystone().token(&ADMIN).unwrap();
     let unknown = site.keystone().token(&ALICE).unwrap();
     assert_eq!(site.get(Some(&known), GATEWAYS).status, 200);
+    assert_eq!(health(&site)["reason"], "OK");
     site.keystone().kill().unwrap();
     assert_eq!(site.get(Some(&known), GATEWAYS).status, 200);
     for token in ["made-up", &unknown] {
@@ -90,23 +91,41 @@ fn while_keystone_is_away_known_tokens_go_on_and_unknown_ones_wait() {
     }
     let log = site.log();
     assert!(log.contains("Unable to reach Keystone at http://"), "{log}");
+    // Load balancers go on sending requests: no other server would fare better.
+    assert_eq!(site.get(None, "/healthcheck").body, "OK");
+    assert_eq!(health(&site)["reason"], "KEYSTONE UNAVAILABLE");
     site.keystone().start_again().unwrap();
     assert_eq!(site.get(Some("made-up"), GATEWAYS).status, 401);
     assert_eq!(site.get(Some(&unknown), GATEWAYS).status, 403);
     assert_eq!(site.get(Some(&known), GATEWAYS).status, 200);
+    assert_eq!(health(&site)["reason"], "OK");
+}
+
+/// What the health check finds of Keystone.
+fn health(site: &Site) -> Value {
+    let detail = site.get(None, "/healthcheck?detailed").json().unwrap();
+    let findings = detail["reasons"].as_array().unwrap();
+    let found = findings
+        .iter()
+        .find(|finding| finding["class"] == "Keystone");
+    found.unwrap().clone()
 }
 
 #[test]
-fn a_service_user_that_keystone_refuses_is_named_in_the_log() {
+fn a_service_user_that_keystone_refuses_is_told_in_the_log_at_the_start() {
     let site = Site::with(&KEYSTONE, "http", |command, _| {
         command.env("OS_PASSWORD", "mistyped");
     });
+    let said = "cannot be asked whose tokens are, so requests with one get 503: The request you \
+                have made requires authentication. (HTTP 401) (Request-ID: req-";
+    let told = eventually("it says so", PATIENCE, || {
+        ensure!(site.log().contains(said), "{}", site.log());
+        Ok(())
+    });
+    told.unwrap();
+    assert!(!site.log().contains("mistyped"), "{}", site.log());
     let token = site.keystone().token(&ADMIN).unwrap();
     assert_eq!(site.get(Some(&token), GATEWAYS).status, 503);
-    let log = site.log();
-    let said = "The request you have made requires authentication. (HTTP 401) (Request-ID: req-";
-    assert!(log.contains(said), "{log}");
-    assert!(!log.contains("mistyped"), "{log}");
 }
 
 #[test]

@@ -79,6 +79,27 @@ fn a_token_or_an_application_credential_is_as_good_as_a_password() {
 }
 
 #[test]
+fn a_token_needs_no_keystone_where_the_server_is_named() {
+    let site = Site::start();
+    let token = site.keystone().token(&ADMIN).unwrap();
+    let types = |token: &str| {
+        let mut command = program();
+        command.args(["network", "list", "-f", "json", "--debug"]);
+        command.env("OS_ENDPOINT", format!("http://{}", site.address));
+        command.env("OS_TOKEN", token);
+        typed(command)
+    };
+    let listed = types(&token);
+    assert_eq!((listed.code, &*listed.out), (0, "[]\n"), "{}", listed.err);
+    assert!(!listed.err.contains(TOKEN), "{}", listed.err);
+    let refused = types("made-up");
+    let said = "The request you have made requires authentication.\n\
+                Neutron server returns request_ids: ['req-";
+    assert_eq!((refused.code, &*refused.out), (1, ""));
+    assert!(refused.err.contains(said), "{}", refused.err);
+}
+
+#[test]
 fn clouds_yaml_says_who_and_where() {
     let site = Site::start();
     let directory = tempfile::tempdir().unwrap();

@@ -82,6 +82,47 @@ fn all_nine_commands_work_without_keystone() {
 }
 
 #[test]
+fn networks_and_ports_are_what_openstacksdk_takes_them_for() {
+    let site = Site::start();
+    let types = |line: &str| site.openstack(&ADMIN, line);
+    let create = "network create blue --provider-network-type vxlan --provider-segment 77";
+    let network = printed(&types(&format!("{create} -f json")));
+    for (field, value) in [
+        ("name", json!("blue")),
+        ("provider:network_type", json!("vxlan")),
+        ("provider:segmentation_id", json!(77)),
+        ("status", json!("ACTIVE")),
+        ("subnets", json!([])),
+        ("shared", json!(false)),
+    ] {
+        assert_eq!(network[field], value, "{field}");
+    }
+    assert_eq!(printed(&types("network show blue -f json")), network);
+    let listed = json!([{"ID": network["id"], "Name": "blue", "Subnets": []}]);
+    assert_eq!(printed(&types("network list -f json")), listed);
+
+    let create = "port create --network blue --mac-address 02:00:00:00:0a:10 \
+                  --fixed-ip ip-address=192.0.2.10 station";
+    let port = printed(&types(&format!("{create} -f json")));
+    assert_eq!(port["network_id"], network["id"]);
+    assert_eq!(port["mac_address"], "02:00:00:00:0a:10");
+    assert_eq!(port["fixed_ips"], json!([{"ip_address": "192.0.2.10"}]));
+    assert_eq!(printed(&types("port show station -f json")), port);
+    let ports = printed(&types("port list --network blue -f json"));
+    assert_eq!(ports[0]["ID"], port["id"]);
+    for line in ["port delete station", "network delete blue"] {
+        let deleted = types(line);
+        assert_eq!((deleted.code, &*deleted.err), (0, ""), "{line}");
+    }
+    failed(&types("network show blue"), 1, "No Network found for blue");
+    let aliases = types("extension list --network -f value -c Alias").out;
+    assert!(
+        aliases.starts_with("l2-gateway\nl2-gateway-connection\n"),
+        "{aliases}"
+    );
+}
+
+#[test]
 fn mistakes_are_told_in_the_servers_words() {
     let site = Site::start();
     site.network("blue");

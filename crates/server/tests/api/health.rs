@@ -101,6 +101,7 @@ async fn closed(directory: &Path, detailed: bool) -> Health {
         store,
         board: Arc::default(),
         audit: None,
+        keystone: None,
         disable_file: None,
         detailed,
     }
