@@ -225,9 +225,15 @@ fn name(value: Option<&Value>, what: &str) -> Result<String, Fault> {
         }
     };
     if name.chars().count() > MAX_TEXT {
+        let given = Value::String(name);
         return Err(invalid(&format!(
-            "'{name}' exceeds maximum length of {MAX_TEXT}"
+            "'{}' exceeds maximum length of {MAX_TEXT}",
+            Given(&given)
         )));
+    }
+    // No switch has such a name, and no text column of PostgreSQL.
+    if name.contains('\0') {
+        return Err(invalid("a text must not contain the character U+0000"));
     }
     Ok(name)
 }

@@ -3,6 +3,8 @@
 //! The table itself is in [`mod@crate::table`]. REST routing and validation, the SQL schema, the commands and their
 //! output are derived from it; nothing else lists attributes.
 
+use std::borrow::Cow;
+
 use crate::fault::{Fault, FaultKind};
 
 /// Names a resource of the table.
@@ -72,7 +74,18 @@ pub struct Template(pub FaultKind, pub &'static str);
 impl Template {
     /// The fault with the blank filled.
     pub fn fill(&self, value: &str) -> Fault {
-        Fault::new(self.0, self.1.replace("{}", value))
+        Fault::new(self.0, self.1.replace("{}", &cut(value)))
+    }
+}
+
+/// Longest text of a client that a message repeats, in characters.
+pub(crate) const MAX_SHOWN: usize = 300;
+
+/// A text as messages repeat it: not longer than anybody wants to read.
+pub fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
+        None => Cow::Borrowed(text),
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::devices;
 use crate::fault::{Fault, FaultKind};
-use crate::resource::{Attribute, Default, Post, Resource, Shape};
+use crate::resource::{Attribute, Default, Post, Resource, Shape, cut};
 use crate::row::{Row, Value};
 use crate::value::{MacAddress, Vni, is_tunnel_endpoint};
 
@@ -24,9 +24,6 @@ const MAX_PROJECT: usize = 255;
 
 /// Longest `binding:profile`, in bytes of JSON (neutron.plugins.ml2.models.BINDING_PROFILE_LEN).
 const MAX_PROFILE: usize = 4095;
-
-/// Longest value that a message repeats, in characters.
-const MAX_SHOWN: usize = 300;
 
 /// What a body leaves unsaid.
 #[derive(Clone, Copy, Debug, std::default::Default)]
@@ -187,10 +184,7 @@ impl fmt::Display for Given<'_> {
             Json::String(value) => text.push_str(value),
             other => python_repr(other, &mut text)?,
         }
-        match text.char_indices().nth(MAX_SHOWN) {
-            Some((end, _)) => write!(f, "{}…", text.get(..end).unwrap_or_default()),
-            None => f.write_str(&text),
-        }
+        f.write_str(&cut(&text))
     }
 }
 
@@ -233,7 +227,7 @@ fn assign<'a>(
     unknown.sort_unstable();
     Err(body_fault(format!(
         "Unrecognized attribute(s) '{}'",
-        unknown.join(", ")
+        cut(&unknown.join(", "))
     )))
 }
 

@@ -16,6 +16,7 @@
 //! | `around` | what happens around every request: its id, the log, the audit log |
 //! | `handlers` | what create, show, update, delete and list do |
 //! | `body` | request bodies: limits, wrappers, one object at a time |
+//! | `once` | JSON without duplicate keys |
 //! | `query` | query parameters |
 //! | `list` | lists, streamed from the database to the socket |
 //! | `errors` | faults as replies |
@@ -33,6 +34,7 @@ mod discovery;
 mod errors;
 mod handlers;
 mod list;
+mod once;
 pub mod openapi;
 mod query;
 mod quotas;

@@ -14,10 +14,12 @@
 //! |---|---|
 //! | `socket` | what listeners accept, and from whom |
 //! | `wire` | a connection as hyper uses it |
+//! | `watched` | whether a request was read to its end |
 //! | `unreadable` | answers to what is no request |
 
 mod socket;
 mod unreadable;
+mod watched;
 mod wire;
 
 use std::convert::Infallible;
@@ -30,6 +32,8 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -40,9 +44,10 @@ use tower::ServiceExt;
 
 use crate::api::{REQUEST_ID, new_request_id};
 
-pub(crate) use self::socket::Peer;
 use self::socket::Socket;
+pub(crate) use self::socket::{Peer, Scheme};
 pub(crate) use self::unreadable::refused;
+use self::watched::{Unread, Watched};
 use self::wire::Wire;
 
 /// How long requests in flight may take to finish after the server was told to end.
@@ -99,6 +104,7 @@ pub async fn serve<L: Socket>(
         };
         let connection = Connection {
             peer: L::admit(&io, &from),
+            scheme: L::SCHEME,
             router: router.clone(),
             bounds,
             ends: ends.clone(),
@@ -131,6 +137,7 @@ pub async fn serve<L: Socket>(
 
 struct Connection {
     peer: Peer,
+    scheme: Scheme,
     router: Router,
     bounds: Bounds,
     /// Closes when the server is told to end.
@@ -144,17 +151,26 @@ impl Connection {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (router, peer) = (self.router.clone(), self.peer.clone());
+        let (router, peer, scheme) = (self.router.clone(), self.peer.clone(), self.scheme);
         let began = Instant::now();
         let heard = Arc::new(AtomicU64::new(0));
         let hears = Arc::clone(&heard);
+        let unread = Unread::default();
+        let left = unread.clone();
         let milliseconds = move || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
             hears.store(milliseconds(), Ordering::Relaxed);
             request.extensions_mut().insert(peer.clone());
-            let answering = router.clone().oneshot(request.map(Body::new));
+            request.extensions_mut().insert(scheme);
+            let unread = left.clone();
+            let request = request.map(|body| Body::new(Watched::new(body, unread.clone())));
+            let answering = router.clone().oneshot(request);
             Box::pin(async move {
                 let Ok(mut response) = answering.await;
+                if unread.is_left() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
                 // The API gives its own; what is served beside it has one all the same, and so tells itself from hyper.
                 let headers = response.headers_mut();
                 headers.entry(REQUEST_ID).or_insert_with(new_request_id);
@@ -193,7 +209,10 @@ impl Connection {
                 return;
             }
         }
-        wire.shut_down().await;
+        match unread.is_left() {
+            true => wire.linger().await,
+            false => wire.shut_down().await,
+        }
     }
 
     async fn turn_away<IO>(self, io: IO)

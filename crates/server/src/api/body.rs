@@ -19,6 +19,7 @@ use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
 
 use super::Limits;
+use super::once::{Members, Object};
 
 /// Larger bodies are parsed on a thread of their own.
 const INLINE: usize = 64 << 10;
@@ -284,8 +285,7 @@ fn members(bytes: &[u8]) -> Result<BTreeMap<String, &RawValue>, Fault> {
     if !body.get().starts_with('{') {
         return Err(required());
     }
-    let members: BTreeMap<String, &RawValue> =
-        serde_json::from_str(body.get()).map_err(malformed)?;
+    let Members(members) = serde_json::from_str(body.get()).map_err(malformed)?;
     if members.is_empty() {
         return Err(required());
     }
@@ -310,7 +310,8 @@ fn object(key: &str, value: &RawValue) -> Result<Map<String, Json>, Fault> {
     if !value.get().starts_with('{') {
         return Err(contains_invalid(key));
     }
-    serde_json::from_str(value.get()).map_err(malformed)
+    let Object(object) = serde_json::from_str(value.get()).map_err(malformed)?;
+    Ok(object)
 }
 
 fn invalid(message: &str) -> Fault {

@@ -1,6 +1,6 @@
 //! What the API offers: versions, resources, extensions. Clients look for extensions by their alias.
 
-use axum::http::HeaderMap;
+use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use model::resource::Extension;
@@ -70,8 +70,9 @@ const EVERYWHERE: &[Extension] = &[
 ];
 
 /// `GET /`
-pub(super) async fn versions(headers: HeaderMap) -> Response {
-    let href = format!("{}/v2.0/", base(&headers));
+pub(super) async fn versions(request: Request) -> Response {
+    let base = base(request.headers(), request.extensions());
+    let href = format!("{base}/v2.0/");
     document(&json!({
         "versions": [{
             "id": "v2.0",
@@ -82,8 +83,8 @@ pub(super) async fn versions(headers: HeaderMap) -> Response {
 }
 
 /// `GET /v2.0/`
-pub(super) async fn resources(headers: HeaderMap) -> Response {
-    let base = base(&headers);
+pub(super) async fn resources(request: Request) -> Response {
+    let base = base(request.headers(), request.extensions());
     let resources = table::ALL.iter().map(|resource| {
         json!({
             "name": resource.member,

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use model::encode::{Projection, write_text};
 use model::fault::{Fault, FaultKind};
-use model::resource::Resource;
+use model::resource::{Resource, cut};
 use model::row::{Row, Value};
 use model::validate::{self, Context};
 use store::Snapshot;
@@ -164,7 +164,12 @@ pub(super) async fn list(
     parent: Option<Parent>,
     request: Request,
 ) -> Result<Response, Refused> {
-    let mut listing = query::listing(resource, request.uri(), request.headers())?;
+    let mut listing = query::listing(
+        resource,
+        request.uri(),
+        request.headers(),
+        request.extensions(),
+    )?;
     let wrapper = wrapper(resource, parent.as_ref());
     let asks = Asks::of(&api, &request, Operation::List)?;
     if let Some(owner) = asks.whose(resource)? {
@@ -323,7 +328,10 @@ impl Precondition {
             Ok(number) => Ok(Self(Some(number))),
             Err(_) => Err(Fault::new(
                 FaultKind::InvalidRequest,
-                format!("Bad if-match request: '{number}' is no revision number."),
+                format!(
+                    "Bad if-match request: '{}' is no revision number.",
+                    cut(number)
+                ),
             )),
         }
     }

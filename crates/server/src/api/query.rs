@@ -4,14 +4,16 @@
 //! none are ignored.
 
 use axum::http::header::HOST;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{Extensions, HeaderMap, Uri};
 use model::encode::Projection;
 use model::fault::{Fault, FaultKind};
-use model::resource::{Attribute, Resource};
+use model::resource::{Attribute, Resource, cut};
 use model::row::Value;
 use model::validate::{self, Condition};
 use store::{Direction, Filter, Query};
 use uuid::Uuid;
+
+use crate::http::Scheme;
 
 /// What a list request asks for.
 #[derive(Debug)]
@@ -77,6 +79,7 @@ pub(super) fn listing(
     resource: &'static Resource,
     uri: &Uri,
     headers: &HeaderMap,
+    extensions: &Extensions,
 ) -> Result<Listing, Fault> {
     let pairs = pairs(uri);
     let first = |key: &str| {
@@ -104,7 +107,7 @@ pub(super) fn listing(
         }
         let turning = ["marker", "page_reverse"];
         links = Some(Links {
-            base: format!("{}{}", base(headers), uri.path()),
+            base: format!("{}{}", base(headers, extensions), uri.path()),
             kept: pairs
                 .iter()
                 .filter(|(k, _)| !turning.contains(&k.as_str()))
@@ -131,9 +134,10 @@ pub(super) fn listing(
 }
 
 /// Scheme and host, as the client addressed us.
-pub(super) fn base(headers: &HeaderMap) -> String {
+pub(super) fn base(headers: &HeaderMap, extensions: &Extensions) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    format!("http://{}", host.unwrap_or("localhost"))
+    let scheme = extensions.get().map_or("http", |Scheme(scheme)| scheme);
+    format!("{scheme}://{}", host.unwrap_or("localhost"))
 }
 
 /// Collects the filters. False if no row can match them.
@@ -196,18 +200,23 @@ fn sort(
     let mut sort = Vec::with_capacity(keys.len());
     for (key, direction) in keys.iter().zip(&directions) {
         let Some(place) = validate::sort_key(resource, key) else {
+            let key = cut(key);
             return invalid(format!("['{key}'] is invalid attribute for sort_keys"));
         };
         let direction = match direction.as_str() {
             "asc" => Direction::Ascending,
             "desc" => Direction::Descending,
             other => {
+                let other = cut(other);
                 return invalid(format!(
                     "['{other}'] is invalid value for sort_dirs, valid value is 'asc' and 'desc'"
                 ));
             }
         };
-        sort.push((place, direction));
+        // What comes first decides; a repetition would only make the statement longer.
+        if sort.iter().all(|(known, _)| *known != place) {
+            sort.push((place, direction));
+        }
     }
     Ok(sort)
 }
@@ -221,7 +230,10 @@ fn limit(text: Option<&str>) -> Result<Option<u64>, Fault> {
         Ok(limit) => Ok((limit > 0).then_some(limit)),
         Err(_) => Err(Fault::new(
             FaultKind::InvalidRequest,
-            format!("Bad limit request: Limit must be an integer 0 or greater and not '{text}'."),
+            format!(
+                "Bad limit request: Limit must be an integer 0 or greater and not '{}'.",
+                cut(text)
+            ),
         )),
     }
 }

@@ -12,7 +12,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use model::fault::{Fault, FaultKind};
-use model::resource::{Kind, Resource};
+use model::resource::{Kind, Resource, cut};
 use model::{table, validate};
 use serde_json::{Map, Value, json};
 
@@ -75,6 +75,7 @@ async fn own_project(request: Request) -> Answer {
 }
 
 async fn show(State(api): State<Api>, InPath(project): InPath) -> Answer {
+    named(&project)?;
     let quotas = api.rules.quotas;
     let limits = api
         .store
@@ -87,6 +88,7 @@ async fn defaults(State(api): State<Api>) -> Answer {
 }
 
 async fn details(State(api): State<Api>, InPath(project): InPath) -> Answer {
+    named(&project)?;
     let quotas = api.rules.quotas;
     let details = api.store.read(move |snapshot| {
         let mut details = Map::new();
@@ -140,6 +142,7 @@ fn changed(project: &str, before: &Limits, after: &Limits) -> Changes {
 
 /// Back to the defaults.
 async fn delete(State(api): State<Api>, InPath(project): InPath) -> Answer {
+    named(&project)?;
     let changes = api
         .store
         .write(move |tx| {
@@ -189,7 +192,7 @@ fn wanted(bytes: &[u8]) -> Result<Wanted, Fault> {
     unknown.sort_unstable();
     Err(Fault::new(
         FaultKind::InvalidBody,
-        format!("Unrecognized attribute(s) '{}'", unknown.join(", ")),
+        format!("Unrecognized attribute(s) '{}'", cut(&unknown.join(", "))),
     ))
 }
 

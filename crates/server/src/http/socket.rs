@@ -29,8 +29,15 @@ impl fmt::Display for Peer {
     }
 }
 
+/// How addresses of the connection's listener begin, for links.
+#[derive(Clone, Copy, Debug)]
+pub struct Scheme(pub(crate) &'static str);
+
 /// A listener that HTTP can be served on.
 pub trait Socket: Listener {
+    /// How its addresses begin.
+    const SCHEME: Scheme = Scheme("http");
+
     /// Prepares a connection that was accepted, and says who is at its other end.
     fn admit(io: &Self::Io, from: &Self::Addr) -> Peer;
 }
@@ -43,6 +50,8 @@ impl Socket for TcpListener {
 }
 
 impl Socket for TlsListener {
+    const SCHEME: Scheme = Scheme("https");
+
     fn admit(io: &TlsStream<TcpStream>, from: &SocketAddr) -> Peer {
         at_once(io.get_ref().0);
         Peer::Tcp(*from)

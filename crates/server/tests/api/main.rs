@@ -19,6 +19,7 @@ mod discovery;
 mod health;
 mod lists;
 mod metrics;
+mod nonsense;
 mod old_switches;
 mod quotas;
 mod remote;
