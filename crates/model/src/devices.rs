@@ -416,7 +416,7 @@ mod tests {
                 } else {
                     Just(vec![]).boxed()
                 },
-                ".{1,8}",
+                "[^\\x00\n]{1,8}",
             )
                 .prop_map(|(vlans, name)| Interface {
                     vlans: vlans.into_iter().filter_map(VlanId::new).collect(),

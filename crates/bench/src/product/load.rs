@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use tempfile::TempDir;
 use testkit::postgres::Postgres;
 
 use super::server::Server;
@@ -16,6 +17,8 @@ const CLIENTS: usize = 64;
 const CREATES_PER_SECOND: f64 = 3_000.0;
 /// For a bulk into PostgreSQL.
 const POST_WITHIN: f64 = 2.0;
+/// For a bulk into SQLite, the same as without an audit log.
+const AUDITED_WITHIN: f64 = 1.5;
 const GATEWAYS: usize = 10_000;
 const GATEWAYS_WITHIN: f64 = 0.05;
 
@@ -26,7 +29,8 @@ pub(crate) fn measure(plan: &Plan) -> Section {
               socket, with fsync. Concurrent creates: 64 clients, each on a connection of its own that is kept alive, \
               post remote gateways one by one, every answer durable; the clients share the two cores with the server. \
               POST into PostgreSQL: one request as above; its floor: the rows the product has just stored, copied by \
-              psql's \\copy into a table with the same indexes. Gateways: a list of 10,000 with a device each.",
+              psql's \\copy into a table with the same indexes. Audit log: a file on the disk of temporary files; its floor \
+              is the same without one, turn about. Gateways: a list of 10,000 with a device each.",
         outcome: measure_all(plan),
     }
 }
@@ -40,6 +44,7 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
     measurements.push(server.explain(creates("PostgreSQL", &server, plan))?);
     drop(server);
     measurements.push(bulk(&cluster, plan)?);
+    measurements.extend(audited(plan)?);
     measurements.push(gateways(plan)?);
     Ok(measurements)
 }
@@ -89,6 +94,50 @@ fn bulk(cluster: &Postgres, plan: &Plan) -> Result<Measurement> {
     let post = Measurement::time(format!("POST of {size} MACs into PostgreSQL"), post)
         .above("psql's copy", floor);
     Ok(post.budget(Budget::AtMost(POST_WITHIN), Statistic::Median))
+}
+
+/// What the audit log costs: a second file that is synced before each answer.
+fn audited(plan: &Plan) -> Result<Vec<Measurement>> {
+    let directory = TempDir::new()?;
+    let log = directory.path().join("audit.log");
+    let log = log.to_str().context("a path that is text")?;
+    let server = Server::start(&plan.binary, &["--audit-log", log])?;
+    let creates = server.explain(creates("SQLite, audit log", &server, plan))?;
+    drop(server);
+    let (size, times) = plan.largest();
+    let (mut with, mut without) = (Samples::default(), Samples::default());
+    let (mut deleted, mut deleted_without) = (Samples::default(), Samples::default());
+    for _ in 0..times {
+        for (options, posts, deletions) in [
+            (
+                &["--allow-unknown-devices"][..],
+                &mut without,
+                &mut deleted_without,
+            ),
+            (
+                &["--allow-unknown-devices", "--audit-log", log],
+                &mut with,
+                &mut deleted,
+            ),
+        ] {
+            let server = Server::start(&plan.binary, options)?;
+            let mut api = server.api()?;
+            let connection = server.explain(api.stretch_network("bench"))?;
+            let post = server.explain(api.post_macs(&connection, 0..size))?;
+            posts.push_time(post.took());
+            let deletion = server.explain(api.delete_connection(&connection))?;
+            deletions.push_time(deletion.took());
+        }
+    }
+    let post = format!("POST of {size} MACs with an audit log");
+    let delete = format!("DELETE of a connection with {size} MACs with an audit log");
+    Ok(vec![
+        creates,
+        Measurement::time(post, with)
+            .above("without one", without)
+            .budget(Budget::AtMost(AUDITED_WITHIN), Statistic::Median),
+        Measurement::time(delete, deleted).above("without one", deleted_without),
+    ])
 }
 
 fn gateways(plan: &Plan) -> Result<Measurement> {

@@ -225,3 +225,119 @@ async fn whoever_authenticates_may_listen_to_all_and_encrypt() {
     let request = client.get(url).header("X-Auth-Token", ADMIN);
     assert_eq!(request.send().await.unwrap().status(), 200);
 }
+
+/// What upstream answered to one who is no administrator: 403 in the same words, whether the thing exists or not, and the
+/// body first (its vectors with `role: member`, and tempest's negative tests).
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_refused_as_upstream_refuses_them() {
+    let directory = TempDir::new().unwrap();
+    let server = server(&directory, None).await;
+    let gateway = json!({"l2_gateway": {"name": "x", "devices": [{"device_name": "d1", "interfaces": [{"name": "p1"}]}]}});
+    let made = asked(
+        &server,
+        ADMIN,
+        Method::POST,
+        "/v2.0/l2-gateways",
+        Some(gateway.clone()),
+    )
+    .await;
+    let known = id(&made.1["l2_gateway"]);
+    let connection =
+        json!({"l2_gateway_connection": {"l2_gateway_id": known, "network_id": UNKNOWN}});
+    let rename = json!({"l2_gateway": {"name": "x"}});
+    let nothing = || None;
+    let create = FORBIDDEN.replace("GET", "CREATE");
+    for (method, path, body, message) in [
+        (
+            Method::POST,
+            "l2-gateways".to_owned(),
+            Some(gateway),
+            create.as_str(),
+        ),
+        (Method::GET, "l2-gateways".to_owned(), nothing(), FORBIDDEN),
+        (
+            Method::GET,
+            format!("l2-gateways/{known}"),
+            nothing(),
+            FORBIDDEN,
+        ),
+        (
+            Method::GET,
+            "l2-gateways/nope".to_owned(),
+            nothing(),
+            FORBIDDEN,
+        ),
+        (
+            Method::PUT,
+            format!("l2-gateways/{known}"),
+            Some(rename.clone()),
+            FORBIDDEN,
+        ),
+        (
+            Method::PUT,
+            "l2-gateways/nope".to_owned(),
+            Some(rename),
+            FORBIDDEN,
+        ),
+        (
+            Method::DELETE,
+            format!("l2-gateways/{known}"),
+            nothing(),
+            FORBIDDEN,
+        ),
+        (
+            Method::DELETE,
+            "l2-gateways/nope".to_owned(),
+            nothing(),
+            FORBIDDEN,
+        ),
+        (
+            Method::POST,
+            "l2-gateway-connections".to_owned(),
+            Some(connection),
+            create.as_str(),
+        ),
+        (
+            Method::GET,
+            "l2-gateway-connections".to_owned(),
+            nothing(),
+            FORBIDDEN,
+        ),
+        (
+            Method::GET,
+            "l2-gateway-connections/nope".to_owned(),
+            nothing(),
+            FORBIDDEN,
+        ),
+        (
+            Method::DELETE,
+            "l2-gateway-connections/nope".to_owned(),
+            nothing(),
+            FORBIDDEN,
+        ),
+    ] {
+        let answer = asked(
+            &server,
+            MEMBER,
+            method.clone(),
+            &format!("/v2.0/{path}"),
+            body,
+        )
+        .await;
+        let refused = error(answer);
+        assert_eq!(
+            (refused.0, &*refused.1),
+            (403, "AdminRequired"),
+            "{method} {path}"
+        );
+        assert_eq!(refused.2, message, "{method} {path}");
+    }
+    let bad = json!({"l2_gateway": {"devices": []}});
+    let path = "/v2.0/l2-gateways";
+    assert_eq!(
+        asked(&server, MEMBER, Method::POST, path, Some(bad))
+            .await
+            .0,
+        400
+    );
+}

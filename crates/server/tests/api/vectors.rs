@@ -90,7 +90,7 @@ async fn every_recorded_request_is_answered_as_upstream_answers_it() {
 }
 
 /// Replaces placeholders by the ids they stand for.
-fn fill(value: &mut Value, names: &BTreeMap<&str, String>) {
+pub(crate) fn fill(value: &mut Value, names: &BTreeMap<&str, String>) {
     match value {
         Value::String(text) => {
             for (name, id) in names {

@@ -1,0 +1,195 @@
+//! Databases that go away under load, as clients see it: 503 with Retry-After, nothing answered 2xx lost, and no hand is
+//! needed when they are back. What the store itself does then is shown by its own tests.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use reqwest::header::RETRY_AFTER;
+use serde_json::{Value, json};
+use testkit::postgres::Postgres;
+use tokio::task::JoinHandle;
+
+use crate::fixture::Fixture;
+
+/// How long anything may take on a machine with other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Clients that create remote gateways, each under a name of its own, and note which answers they got.
+struct Load {
+    over: Arc<AtomicBool>,
+    made: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<BTreeSet<String>>>,
+}
+
+impl Load {
+    fn on(server: &Fixture) -> Self {
+        let (over, made, refused) = (
+            Arc::<AtomicBool>::default(),
+            Arc::<AtomicUsize>::default(),
+            Arc::<AtomicUsize>::default(),
+        );
+        let clients = (0..8).map(|side| {
+            let (over, made, refused) =
+                (Arc::clone(&over), Arc::clone(&made), Arc::clone(&refused));
+            let (client, url) = (
+                server.client.clone(),
+                server.url("/v2.0/l2-remote-gateways"),
+            );
+            tokio::spawn(async move {
+                let mut kept = BTreeSet::new();
+                for number in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let name = format!("{side}.{number}");
+                    let body = json!({"l2_remote_gateway": {"name": name, "ipaddr": "192.0.2.1"}});
+                    let answer = client.post(&url).json(&body).send().await.unwrap();
+                    match answer.status().as_u16() {
+                        201 => {
+                            kept.insert(name);
+                            made.fetch_add(1, Ordering::Relaxed);
+                        }
+                        503 => {
+                            assert!(answer.headers().contains_key(RETRY_AFTER));
+                            let body: Value = answer.json().await.unwrap();
+                            assert_eq!(
+                                body["NeutronError"]["type"], "ServiceUnavailable",
+                                "{body}"
+                            );
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                        other => panic!("{other}: {}", answer.text().await.unwrap()),
+                    }
+                }
+                kept
+            })
+        });
+        let clients = clients.collect();
+        Self {
+            over,
+            made,
+            refused,
+            clients,
+        }
+    }
+
+    async fn until_more(counter: &AtomicUsize, what: &str) {
+        let goal = counter.load(Ordering::Relaxed) + 10;
+        let given_up = Instant::now() + PATIENCE;
+        while counter.load(Ordering::Relaxed) < goal {
+            assert!(Instant::now() < given_up, "no more {what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn makes(&self) {
+        Self::until_more(&self.made, "is made").await;
+    }
+
+    async fn is_refused(&self) {
+        Self::until_more(&self.refused, "is refused").await;
+    }
+
+    /// Ends the clients and looks for everything that was answered 201.
+    async fn nothing_is_lost(self, server: &Fixture) {
+        self.over.store(true, Ordering::Relaxed);
+        let mut kept = BTreeSet::new();
+        for client in self.clients {
+            kept.extend(client.await.unwrap());
+        }
+        let listed = server.get("/v2.0/l2-remote-gateways?fields=name").await;
+        let listed: BTreeSet<String> = listed["l2_remote_gateways"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|gateway| gateway["name"].as_str().unwrap().to_owned())
+            .collect();
+        let lost: Vec<_> = kept.difference(&listed).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+    }
+}
+
+async fn health(server: &Fixture) -> u16 {
+    let asked = server.client.get(server.url("/healthcheck")).send().await;
+    asked.unwrap().status().as_u16()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_is_restarted_under_load_costs_503_and_nothing_else() {
+    let cluster = Postgres::start().unwrap();
+    let url = cluster.create_database().unwrap();
+    let server = Fixture::with(|options| options.database = Some(url)).await;
+    let load = Load::on(&server);
+    load.makes().await;
+    cluster.kill().unwrap();
+    load.is_refused().await;
+    assert_eq!(health(&server).await, 503);
+    cluster.start_again().unwrap();
+    load.makes().await;
+    assert_eq!(health(&server).await, 200);
+    load.nothing_is_lost(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_costs_503_until_there_is_room() {
+    let disk = Disk::new();
+    let database = disk.path().join("l2gw.db").display().to_string();
+    let server = Fixture::with(|options| options.database = Some(database)).await;
+    let load = Load::on(&server);
+    load.makes().await;
+    disk.fill();
+    load.is_refused().await;
+    server.get("/v2.0/l2-remote-gateways?limit=1").await;
+    disk.make_room();
+    load.makes().await;
+    load.nothing_is_lost(&server).await;
+    drop(server.end().await);
+}
+
+/// A small disk of its own. Needs root, as the tests of switches do.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new() -> Self {
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut mount = Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=8m", "none"])
+            .arg(directory.path());
+        assert!(mount.status().unwrap().success());
+        Self(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn ballast(&self) -> std::path::PathBuf {
+        self.path().join("ballast")
+    }
+
+    /// Until nothing more goes in.
+    fn fill(&self) {
+        use std::io::Write;
+        let mut file = std::fs::File::create(self.ballast()).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What is still open goes with its last user.
+        let mut unmount = Command::new("umount");
+        let _ = unmount.arg("-l").arg(self.path()).status();
+    }
+}
