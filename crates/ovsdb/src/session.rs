@@ -84,6 +84,9 @@ pub enum Disconnected {
     /// The peer went silent and did not answer a probe.
     #[error("nothing heard from the peer for {} s", .0.as_secs_f32())]
     Silent(Duration),
+    /// The peer asks and does not read our answers.
+    #[error("the peer does not read: {0} bytes wait for it")]
+    Deaf(usize),
     /// We closed the connection, for a reason of our own.
     #[error("we closed the connection: {0}")]
     Abandoned(Arc<str>),

@@ -203,6 +203,20 @@ async fn a_message_that_never_ends_is_refused_before_it_fills_the_memory() {
 }
 
 #[tokio::test]
+async fn a_peer_that_asks_and_does_not_read_is_given_up_before_its_answers_fill_the_memory() {
+    let (session, mut peer) = Peer::new();
+    let question = json!({"id": "e", "method": "echo", "params": ["x".repeat(4000)]});
+    let question = question.to_string().into_bytes();
+    let mut sent = 0;
+    while peer.stream.write_all(&question).await.is_ok() {
+        sent += question.len();
+        assert!(sent <= 100 << 20, "it goes on answering");
+    }
+    let reason = session.ended().await;
+    assert!(matches!(reason, Disconnected::Deaf(_)), "{reason}");
+}
+
+#[tokio::test]
 async fn a_row_that_cannot_be_understood_ends_the_session_with_its_name() {
     let (session, mut peer) = Peer::new();
     let replica = Arc::new(SharedReplica::<Rows>::default());

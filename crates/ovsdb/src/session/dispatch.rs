@@ -1,6 +1,7 @@
 //! Where the messages of a session go: replies to who waits for them, updates to replicas.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::IgnoredAny;
@@ -42,6 +43,9 @@ impl MonitorMethod {
     }
 }
 
+/// Bytes that may wait for the peer to read before its questions are answered no more. What we ask ourselves is far less.
+const OUTBOX_LIMIT: usize = 64 << 20;
+
 /// Who waits for a reply.
 pub(super) enum Waiter {
     /// A caller, who reads the reply itself.
@@ -62,7 +66,9 @@ pub(super) enum Waiter {
 /// What the tasks of a session and its callers share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) outbox: mpsc::UnboundedSender<Vec<u8>>,
+    outbox: mpsc::UnboundedSender<Vec<u8>>,
+    /// Bytes in the outbox.
+    unsent: AtomicUsize,
     state: Mutex<State>,
     ended: watch::Sender<Option<Disconnected>>,
     silence: watch::Sender<bool>,
@@ -92,10 +98,32 @@ impl Shared {
     pub(super) fn new(outbox: mpsc::UnboundedSender<Vec<u8>>) -> Self {
         Self {
             outbox,
+            unsent: AtomicUsize::new(0),
             state: Mutex::default(),
             ended: watch::Sender::new(None),
             silence: watch::Sender::new(false),
         }
+    }
+
+    /// Leaves a message for the writer.
+    pub(super) fn post(&self, message: Vec<u8>) {
+        self.unsent.fetch_add(message.len(), Ordering::Relaxed);
+        let _ = self.outbox.send(message);
+    }
+
+    /// The writer has passed on a message of so many bytes.
+    pub(super) fn posted(&self, bytes: usize) {
+        self.unsent.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Leaves an answer for the writer, unless the peer does not take those that it has asked for before.
+    pub(super) fn answer(&self, reply: Vec<u8>) -> Result<(), Disconnected> {
+        let unsent = self.unsent.load(Ordering::Relaxed);
+        if unsent > OUTBOX_LIMIT {
+            return Err(Disconnected::Deaf(unsent));
+        }
+        self.post(reply);
+        Ok(())
     }
 
     /// Where the reason will stand when the session is over.
@@ -150,7 +178,7 @@ impl Shared {
         match text(id) {
             Ok(text) => {
                 state.waiters.insert(id, waiter);
-                let _ = self.outbox.send(text);
+                self.post(text);
             }
             Err(error) => {
                 drop(state);
@@ -236,8 +264,7 @@ impl Shared {
 
     fn refuse(&self, id: &RawValue) -> Result<(), Disconnected> {
         let refusal = message::reply(id, None, Some("unknown method")).map_err(malformed)?;
-        let _ = self.outbox.send(refusal);
-        Ok(())
+        self.answer(refusal)
     }
 
     fn dispatch_notification(

@@ -42,7 +42,7 @@ pub(super) fn spawn<S: AsyncRead + AsyncWrite + Send + 'static>(
     };
     let mut tasks = JoinSet::new();
     tasks.spawn(reader.run());
-    tasks.spawn(write(write_half, requests));
+    tasks.spawn(write(write_half, requests, Arc::clone(&shared)));
     tasks.spawn(decode(Arc::clone(&shared), frames));
     tokio::spawn(supervise(shared, tasks)).abort_handle()
 }
@@ -104,7 +104,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 Err(_) => {
                     waiting = match waiting {
                         Waiting::Quiet => {
-                            let _ = self.shared.outbox.send(PROBE.to_vec());
+                            self.shared.post(PROBE.to_vec());
                             Waiting::Probed
                         }
                         Waiting::Probed => {
@@ -122,8 +122,12 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             let mut rest = chunk.get(..length).unwrap_or_default();
             loop {
                 match framer.next_message(&mut rest) {
-                    Ok(Some(frame)) if self.answered(&frame) => {}
                     Ok(Some(frame)) => {
+                        match self.answered(&frame) {
+                            Ok(true) => continue,
+                            Ok(false) => {}
+                            Err(reason) => return reason,
+                        }
                         let share =
                             u32::try_from(frame.len().min(BACKLOG_LIMIT)).unwrap_or(u32::MAX);
                         let Ok(permit) = Arc::clone(&backlog).acquire_many_owned(share).await
@@ -143,9 +147,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     /// Answers the message if it is the peer's echo, ahead of all that waits for the decoder.
-    fn answered(&self, frame: &[u8]) -> bool {
+    fn answered(&self, frame: &[u8]) -> Result<bool, Disconnected> {
         if frame.len() > ECHO_LIMIT {
-            return false;
+            return Ok(false);
         }
         match Message::parse(frame) {
             Ok(Message {
@@ -155,11 +159,11 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 ..
             }) if method == "echo" => {
                 if let Ok(reply) = message::reply(id, params, None) {
-                    let _ = self.shared.outbox.send(reply);
+                    self.shared.answer(reply)?;
                 }
-                true
+                Ok(true)
             }
-            _ => false,
+            _ => Ok(false),
         }
     }
 }
@@ -167,12 +171,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
 async fn write<S: AsyncWrite + Unpin>(
     mut stream: S,
     mut requests: mpsc::UnboundedReceiver<Vec<u8>>,
+    shared: Arc<Shared>,
 ) -> Option<Disconnected> {
     let outcome: io::Result<()> = async {
         while let Some(request) = requests.recv().await {
             stream.write_all(&request).await?;
+            shared.posted(request.len());
             while let Ok(request) = requests.try_recv() {
                 stream.write_all(&request).await?;
+                shared.posted(request.len());
             }
             // A TLS stream keeps what the socket does not take at once.
             stream.flush().await?;
