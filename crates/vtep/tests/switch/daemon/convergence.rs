@@ -94,9 +94,13 @@ fn stations_do_not_wait_for_networks_that_are_being_deleted() {
             let far_end = wan("192.0.2.2", 456);
             station(&mut wanted, "net-a", mac(n), far_end, Some(&address));
             write(&controller, &wanted).await;
-            while !ip("neigh show nud permanent").contains(&format!("{address} ")) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            let arrives = async {
+                while !ip("neigh show nud permanent").contains(&format!("{address} ")) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let arrived = tokio::time::timeout(Duration::from_secs(20), arrives).await;
+            arrived.expect("a station arrives");
             if bridges() == 1 {
                 break;
             }
