@@ -61,6 +61,20 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A running ovsdb-server was started by somebody else and can't be told where to listen.
+    #[error(
+        "--listen {target}: the ovsdb-server at {} was not started by l2gw vtep and has no control socket {}; let whoever \
+         started it have it listen, or start it with --unixctl={}",
+        socket.display(), control.display(), control.display()
+    )]
+    ForeignServer {
+        /// The target.
+        target: String,
+        /// Where it answers.
+        socket: PathBuf,
+        /// Where it could be told.
+        control: PathBuf,
+    },
     /// The address for metrics can't be had.
     #[error("--metrics-listen {address}: {source}")]
     MetricsListen {

@@ -139,6 +139,17 @@ impl OvsdbServer {
 
     /// A running server may have been started with other `--listen` options.
     fn listen_as_told(&self) -> Result<(), Error> {
+        // One that somebody else started listens where they told it to, unless it can be told otherwise.
+        if !self.control().exists() {
+            return match self.listen.first() {
+                None => Ok(()),
+                Some(target) => Err(Error::ForeignServer {
+                    target: target.to_string(),
+                    socket: self.socket(),
+                    control: self.control(),
+                }),
+            };
+        }
         let listed = self.appctl("ovsdb-server/list-remotes", None)?;
         let listed: Vec<&str> = listed.lines().map(str::trim).collect();
         let wanted: Vec<String> = self.listen.iter().map(Target::to_string).collect();

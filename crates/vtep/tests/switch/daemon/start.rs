@@ -80,3 +80,59 @@ fn what_keeps_it_from_starting_is_said_in_a_line() {
         assert!(told.ends_with("in use by a running l2gw vtep"), "{told}");
     });
 }
+
+#[test]
+fn it_attaches_to_an_ovsdb_server_that_runs_already_and_leaves_it_to_its_owner() {
+    in_namespace(|| async {
+        let mut switch = Switch::new();
+        let path = |name: &str| switch.path().join(name).display().to_string();
+        let schema = "/usr/share/openvswitch/vtep.ovsschema";
+        run(
+            "ovsdb-tool",
+            &format!("create {} {schema}", path("vtep.db")),
+        );
+        let theirs = format!(
+            "{} --remote=punix:{} --detach --no-chdir -vconsole:off -vsyslog:off --pidfile={} --unixctl={} --log-file={}",
+            path("vtep.db"),
+            path("db.sock"),
+            path("theirs.pid"),
+            path("theirs.ctl"),
+            path("theirs.log"),
+        );
+        run("ovsdb-server", &theirs);
+        let pid = std::fs::read_to_string(path("theirs.pid")).unwrap();
+
+        let told = switch.refusal("--listen ptcp:6641:127.0.0.1").await;
+        assert!(
+            told.starts_with("--listen ptcp:6641:127.0.0.1: the ovsdb-server at"),
+            "{told}"
+        );
+        switch.start("--manager tcp:127.0.0.1:6642");
+        let controller = switch.controller();
+        write(&controller, &picture()).await;
+        forwards(&picture()).await;
+        assert_eq!(switch.server(), None, "it started one of its own");
+        switch.kill().await;
+        switch.down().await;
+        let alive = std::path::Path::new("/proc").join(pid.trim());
+        assert!(alive.exists(), "down ended somebody else's ovsdb-server");
+        run("kill", &format!("-KILL {}", pid.trim()));
+    });
+}
+
+#[test]
+fn it_dials_the_managers_it_is_given() {
+    in_namespace(|| async {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 6643)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut switch = Switch::new();
+        switch.start("--manager tcp:127.0.0.1:6643");
+        for _ in 0..800 {
+            if listener.accept().is_ok() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("nobody calls");
+    });
+}
