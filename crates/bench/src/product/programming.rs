@@ -1,6 +1,7 @@
 //! From the API into a switch's ovsdb-server. The switch is its database alone: no `l2gw vtep` takes processor time.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 use testkit::ovsdb_server::OvsdbServer;
@@ -9,6 +10,7 @@ use testkit::run::run as run_program;
 use super::server::Server;
 use crate::Plan;
 use crate::floor;
+use crate::floor::sqlite::{Bare, Table};
 use crate::measurement::{Budget, Measurement, Samples, Statistic};
 use crate::report::Section;
 use crate::watch::ovsdb::OvsdbWatch;
@@ -22,7 +24,9 @@ pub(crate) fn measure(plan: &Plan) -> Section {
         how: "`l2gw server` and an ovsdb-server of its own that is a switch with one port. One POST; a monitor on a \
               connection of its own says when the last row is there. \"After the answer\" begins when the POST's \
               answer has been read. Floor: the same rows by a bare pipelined insert (100 to a transaction, 32 \
-              transactions under way) into a fresh ovsdb-server, seen by the same monitor.",
+              transactions under way) into a fresh ovsdb-server, seen by the same monitor. Nothing is written to a switch \
+              that is not durable in the database before: bare SQLite, then the bare insert, is the least that can pass \
+              after a POST was sent.",
         outcome: measure_all(plan),
     }
 }
@@ -32,13 +36,24 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
     let (largest, _) = plan.largest();
     for &(size, times) in plan.sizes() {
         let (mut from_post, mut from_answer) = (Samples::default(), Samples::default());
-        let mut bare = Samples::default();
+        let (mut bare, mut both) = (Samples::default(), Samples::default());
         for _ in 0..times {
-            let (post, answer) = run(plan, size)?;
+            let Run {
+                post,
+                answer,
+                sqlite,
+            } = run(plan, size)?;
             from_post.push(post);
             from_answer.push(answer);
-            bare.push_time(floor::ovsdb::insert(size)?);
+            let inserted = floor::ovsdb::insert(size)?;
+            bare.push_time(inserted);
+            both.push_time(sqlite + inserted);
         }
+        let beside_both = Measurement::time(
+            format!("{size} MACs in ovsdb-server, after the POST was sent, beside both floors"),
+            from_post.clone(),
+        );
+        let beside_both = beside_both.above("bare SQLite, then bare pipelined insert", both);
         let from_post = Measurement::time(
             format!("{size} MACs in ovsdb-server, after the POST was sent"),
             from_post,
@@ -49,6 +64,7 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
         );
         let floor = "bare pipelined insert";
         measurements.push(from_post.above(floor, bare.clone()));
+        measurements.push(beside_both);
         let from_answer = from_answer.above(floor, bare);
         measurements.push(if size == largest {
             from_answer.budget(Budget::TimesFloor(1.3), Statistic::Median)
@@ -59,8 +75,17 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
     Ok(measurements)
 }
 
-/// Seconds until all are there: since the POST was sent, since it was answered.
-fn run(plan: &Plan, size: u32) -> Result<(f64, f64)> {
+/// One POST.
+struct Run {
+    /// Seconds until all are there, since it was sent.
+    post: f64,
+    /// Since it was answered.
+    answer: f64,
+    /// The same rows by bare SQLite.
+    sqlite: Duration,
+}
+
+fn run(plan: &Plan, size: u32) -> Result<Run> {
     let switch = switch(SWITCH)?;
     let server = Server::start(
         &plan.binary,
@@ -73,7 +98,13 @@ fn run(plan: &Plan, size: u32) -> Result<(f64, f64)> {
     let post = server.explain(api.post_macs(&connection, 0..size))?;
     let there = server.explain(watch.wait(usize::try_from(size)?))?;
     let since = |instant| there.saturating_duration_since(instant).as_secs_f64();
-    Ok((since(post.sent), since(post.answered)))
+    let table = Table::read(&server.database())?;
+    let mut bare = Bare::create(&server.directory().join("bare.sqlite"), &table)?;
+    Ok(Run {
+        post: since(post.sent),
+        answer: since(post.answered),
+        sqlite: bare.insert(&table)?,
+    })
 }
 
 /// An ovsdb-server that is a switch of this name with a port named `border`.
