@@ -183,7 +183,7 @@ async fn another_key_of_the_network_takes_no_row_away() {
 }
 
 /// Rows with their versions, which any write changes.
-async fn versions(bench: &Bench, table: &'static str) -> Vec<serde_json::Value> {
+pub(crate) async fn versions(bench: &Bench, table: &'static str) -> Vec<serde_json::Value> {
     let (session, _) = bench.eyes.up().await;
     let select = Operation::select(table, [], ["_uuid", "_version"]);
     let asked = session.transact(hardware_vtep::NAME, &Transaction::new().with(select));

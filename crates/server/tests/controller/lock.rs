@@ -8,6 +8,7 @@ use model::status::Status;
 use ovsdb::{Connection, ConnectionOptions};
 
 use crate::bench::{Bench, Stretch};
+use crate::continuity::versions;
 
 const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
 
@@ -118,5 +119,68 @@ async fn our_logical_switches_flood_to_all_even_if_somebody_changes_that() {
             assert!(begun.elapsed() < Duration::from_secs(20), "{change:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// Switches ask nobody for locks, nor do controllers that know of none.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_without_the_lock_is_put_right_and_keeps_what_is_its_own() {
+    let bench = Bench::new().await;
+    let stretch = Stretch::new("p1", 123);
+    bench.insert(stretch.rows()).await;
+    let id = stretch.connection.id();
+    bench.until_status(CONNECTION, id, Status::Active).await;
+    let name = stretch.name();
+    let theirs = "add-ls theirs -- add-ucast-remote theirs 02:ff:00:00:00:0b 198.51.100.7 -- bind-ls tor p2 9 theirs";
+    bench.vtep_ctl(&theirs.split(' ').collect::<Vec<_>>());
+    let tables = ["Logical_Switch", "Ucast_Macs_Remote", "Physical_Port"];
+    let of_theirs = async |bench: &Bench| {
+        let find = "--bare --columns=_uuid find Ucast_Macs_Remote MAC=\"02:ff:00:00:00:0b\" -- list-bindings tor p2";
+        bench.vtep_ctl(&find.split(' ').collect::<Vec<_>>())
+    };
+    let before = of_theirs(&bench).await;
+    let name_text = name.to_string();
+    for round in 0..10 {
+        let mac = Stretch::mac(&stretch.connection, &stretch.attachment, 0x100 + round);
+        bench.insert(vec![mac]).await;
+        for line in [
+            format!("clear-remote-macs {name_text}"),
+            format!("set Logical_Switch {name_text} tunnel_key=99"),
+            format!("unbind-ls tor p1 0 -- bind-ls tor p1 0 {name_text}"),
+            format!("add-ucast-remote {name_text} 02:00:00:00:00:0c 198.51.100.8"),
+            format!("del-mcast-remote {name_text} unknown-dst 203.0.113.2"),
+        ] {
+            // What it wants to change may just have been put right, or be gone.
+            let words: Vec<_> = line.split(' ').collect();
+            let database = format!("--db={}", bench.switch.unix_target());
+            let _ = std::process::Command::new("vtep-ctl")
+                .arg(database)
+                .args(words)
+                .output()
+                .unwrap();
+        }
+    }
+    bench
+        .until_held(|held| {
+            let network = &held.logical_switches[&name];
+            network.macs.len() == 11
+                && network.flood.len() == 1
+                && network.tunnel_key == model::value::Vni::new(123)
+                && held.bindings.values().filter(|to| **to == name).count() == 1
+        })
+        .await;
+    bench.until_status(CONNECTION, id, Status::Active).await;
+    bench.until_settled().await;
+    assert_eq!(of_theirs(&bench).await, before);
+    // A second run writes nothing.
+    let mut rows = Vec::new();
+    for table in tables {
+        rows.push(versions(&bench, table).await);
+    }
+    let bench = bench.stop().await.start("l2gw.sqlite").await;
+    bench.until_status(CONNECTION, id, Status::Active).await;
+    bench.until_settled().await;
+    for (table, before) in tables.into_iter().zip(rows) {
+        assert_eq!(versions(&bench, table).await, before, "{table}");
     }
 }
