@@ -339,7 +339,11 @@ fn text(key: &str, value: &Json, max: usize) -> Result<Value, Fault> {
 pub fn whole(key: &str, value: &Json, min: i64, max: i64) -> Result<Value, Fault> {
     let given = Given(value);
     let number = match value {
-        Json::Number(number) => number.as_i64().or(number.as_u64().map(|_| i64::MAX)),
+        Json::Number(number) => number.as_i64().or_else(|| match number.as_f64() {
+            // JSON knows no difference between 5 and 5.0; `as` saturates, and what it saturates to is out of range.
+            Some(float) if float.fract() == 0.0 => Some(float as i64),
+            _ => None,
+        }),
         Json::String(text) => devices::integer(text),
         _ => None,
     };

@@ -7,6 +7,7 @@
 )]
 
 mod besides;
+mod pattern;
 mod resources;
 mod schema;
 
@@ -102,7 +103,7 @@ fn if_match() -> Value {
         "header",
         "If-Match",
         "revision_number=N: only if that is still the revision",
-        &json!({"type": "string"}),
+        &json!({"type": "string", "pattern": "^(?!\\s*revision_number=)|^\\s*revision_number=[0-9]{1,18}\\s*$"}),
     )
 }
 

@@ -83,7 +83,8 @@ async fn show(State(api): State<Api>, InPath(project): InPath) -> Answer {
     Ok(quota(&limits.await?))
 }
 
-async fn defaults(State(api): State<Api>) -> Answer {
+async fn defaults(State(api): State<Api>, InPath(project): InPath) -> Answer {
+    named(&project)?;
     Ok(quota(&api.rules.quotas.all()))
 }
 

@@ -5,7 +5,7 @@ use model::view::{self, L2_DEVICE, L2_DEVICE_PLAN, View};
 use serde_json::{Map, Value, json};
 
 use super::super::quotas;
-use super::{content, in_path, operation, parameter, wrapped};
+use super::{content, in_path, operation, parameter, pattern, wrapped};
 
 pub(super) fn describe(paths: &mut Map<String, Value>) {
     let object = json!({"type": "object"});
@@ -50,8 +50,19 @@ fn of_quotas(paths: &mut Map<String, Value>) {
     let limits = of_all(&json!({"type": "integer", "minimum": -1, "maximum": 2_147_483_647}));
     let usage = of_all(&json!({"type": "object", "required": ["limit", "used", "reserved"]}));
     let mut update = operation("Set quotas of a project", "200", &limits);
-    update["requestBody"] = json!({"required": true, "content": content(&limits)});
-    let project = || json!([in_path("project", "Id of the project")]);
+    let mut wanted = limits.clone();
+    let whether = |about: &str| json!({"description": about});
+    let quota = &mut wanted["properties"]["quota"];
+    quota["additionalProperties"] = false.into();
+    quota["properties"]["check_limit"] = whether("Refuse what is below what is in use");
+    quota["properties"]["force"] = whether("Neutron's; ignored");
+    update["requestBody"] = json!({"required": true, "content": content(&wanted)});
+    let project = || {
+        let mut project = in_path("project", "Id of the project");
+        project["schema"]["maxLength"] = 255.into();
+        project["schema"]["pattern"] = pattern::TEXT.into();
+        json!([project])
+    };
     let path = "/v2.0/quotas/{project}";
     let quotas = json!({
         "parameters": project(),

@@ -1,11 +1,10 @@
 //! JSON Schema of what goes in and what comes out, from the shapes of attributes.
 
 use model::resource::{Attribute, Post, Resource, Shape};
-use model::value::Vni;
+use model::value::{VlanId, Vni};
 use serde_json::{Map, Value, json};
 
-/// A number may also come as text.
-const NUMBER: &str = "^ *[0-9]+ *$";
+use super::pattern;
 
 /// What is shown.
 pub(super) fn shown(attributes: &'static [Attribute]) -> Value {
@@ -28,27 +27,59 @@ pub(super) fn created(resource: &'static Resource, in_path: Option<&str>) -> Val
         .iter()
         .filter(|a| a.visible && a.post != Post::Refused)
         .filter(|a| in_path != Some(a.name));
-    let required: Vec<_> = given
-        .clone()
-        .filter(|a| a.post == Post::Required)
-        .map(|a| a.name)
-        .collect();
-    json!({
-        "type": "object",
-        "properties": inputs(resource, given),
-        "required": required,
-        "additionalProperties": false,
-    })
+    closed(resource, given, true)
 }
 
 /// What a PUT takes.
 pub(super) fn updated(resource: &'static Resource) -> Value {
     let given = resource.attributes.iter().filter(|a| a.visible && a.put);
-    json!({
+    closed(resource, given, false)
+}
+
+/// An object with these attributes and no others: each under one of its names; if it is `whole`, those that are required
+/// under any.
+fn closed(
+    resource: &'static Resource,
+    given: impl Iterator<Item = &'static Attribute> + Clone,
+    whole: bool,
+) -> Value {
+    let mut required = Vec::new();
+    let (mut rules, mut twice) = (Vec::new(), Vec::new());
+    for attribute in given.clone() {
+        let mut names = vec![attribute.name];
+        names.extend(attribute.aliases);
+        let mirrors = given
+            .clone()
+            .filter(|it| it.shape == Shape::Mirror(attribute.name));
+        names.extend(mirrors.map(|mirror| mirror.name));
+        if whole && attribute.post == Post::Required {
+            match names.as_slice() {
+                [name] => required.push(*name),
+                several => {
+                    let any_of = several.iter().map(|name| json!({"required": [name]}));
+                    rules.push(json!({"anyOf": any_of.collect::<Vec<_>>()}));
+                }
+            }
+        }
+        for (place, first) in names.iter().enumerate() {
+            for second in names.iter().skip(place + 1) {
+                twice.push(json!({"required": [first, second]}));
+            }
+        }
+    }
+    let mut object = json!({
         "type": "object",
         "properties": inputs(resource, given),
+        "required": required,
         "additionalProperties": false,
-    })
+    });
+    if !twice.is_empty() {
+        object["not"] = json!({"anyOf": twice});
+    }
+    if !rules.is_empty() {
+        object["allOf"] = rules.into();
+    }
+    object
 }
 
 /// What may be given, under every name that is understood.
@@ -78,24 +109,30 @@ fn described(attribute: &Attribute, mut schema: Value) -> Value {
 
 /// What a shape takes.
 fn input(resource: &'static Resource, shape: Shape) -> Value {
-    let text = |max: usize| json!({"type": "string", "maxLength": max, "pattern": "^[^\\u0000]*$"});
+    let text = |max: usize| json!({"type": "string", "maxLength": max, "pattern": pattern::TEXT});
     match shape {
         Shape::Text(max) => text(max),
         Shape::Project => text(255),
         Shape::Word(words) => json!({"type": "string", "enum": words}),
         Shape::Integer(min, max) => json!({"anyOf": [
             {"type": "integer", "minimum": min, "maximum": max},
-            {"type": "string", "pattern": NUMBER},
+            {"type": "string", "pattern": number(min, max)},
         ]}),
         Shape::Vni => json!({"anyOf": [
             {"type": "integer", "minimum": 1, "maximum": Vni::MAX},
-            {"type": "string", "pattern": NUMBER},
+            {"type": "string", "pattern": pattern::number(1, Vni::MAX)},
         ]}),
         Shape::Bool => json!({"anyOf": [
             {"type": "boolean"},
             {"type": "string", "pattern": "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"},
         ]}),
-        Shape::VlanText => json!({"type": "string"}),
+        Shape::VlanText => {
+            let vlan = pattern::number_or_nothing(0, VlanId::MAX.into());
+            json!({"type": "string", "pattern": vlan})
+        }
+        Shape::Mac => json!({"type": "string", "pattern": pattern::MAC}),
+        Shape::Ip => station(),
+        Shape::TunnelEndpoint => json!({"type": "string", "pattern": pattern::endpoint()}),
         Shape::Mirror(of) => resource
             .attribute(of)
             .map_or(Value::Bool(true), |attribute| {
@@ -107,33 +144,37 @@ fn input(resource: &'static Resource, shape: Shape) -> Value {
                 "type": "object",
                 "required": ["device_name", "interfaces"],
                 "properties": {
-                    "device_name": {"type": "string", "minLength": 1, "maxLength": 255},
+                    "device_name": name(),
                     "interfaces": {"type": "array", "minItems": 1, "items": {
                         "type": "object",
                         "required": ["name"],
                         "properties": {
-                            "name": {"type": "string", "minLength": 1, "maxLength": 255},
+                            "name": name(),
                             "segmentation_id": {"type": "array", "minItems": 1, "items": {
                                 "description": "0 to 4094; as upstream, whatever Python's int() takes",
-                                "type": ["number", "string", "boolean"],
+                                "anyOf": [
+                                    {"type": "number", "minimum": 0, "maximum": VlanId::MAX},
+                                    {"type": "string", "pattern": pattern::number(0, VlanId::MAX.into())},
+                                    {"type": "boolean"},
+                                ],
                             }},
                         },
                     }},
                 },
             },
         }),
-        Shape::FixedIps => json!({"type": "array", "items": {
+        Shape::FixedIps => json!({"type": "array", "uniqueItems": true, "items": {
             "type": "object",
             "required": ["ip_address"],
-            "properties": {"ip_address": {"type": "string"}, "subnet_id": {}},
+            "properties": {"ip_address": station(), "subnet_id": {}},
             "additionalProperties": false,
         }}),
-        Shape::BindingProfile => json!({"type": ["object", "null"]}),
+        Shape::BindingProfile => json!({
+            "type": ["object", "null"],
+            "properties": {"tunneling_ip": {"type": "string", "pattern": pattern::endpoint()}},
+        }),
         Shape::Id
         | Shape::Reference(..)
-        | Shape::Mac
-        | Shape::Ip
-        | Shape::TunnelEndpoint
         | Shape::Constant(_)
         | Shape::Status
         | Shape::StatusReason
@@ -141,6 +182,27 @@ fn input(resource: &'static Resource, shape: Shape) -> Value {
         | Shape::CreatedAt
         | Shape::UpdatedAt => json!({"type": "string"}),
     }
+}
+
+/// A name of a device or an interface.
+fn name() -> Value {
+    json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": pattern::TEXT})
+}
+
+/// A whole number as text; only ranges from 0 or more have a pattern.
+fn number(min: i64, max: i64) -> String {
+    match (u32::try_from(min), u32::try_from(max)) {
+        (Ok(min), Ok(max)) => pattern::number(min, max),
+        _ => "^ *[+-]?[0-9]+ *$".to_owned(),
+    }
+}
+
+/// The address of a station.
+fn station() -> Value {
+    json!({"anyOf": [
+        {"type": "string", "pattern": pattern::station_v4()},
+        {"type": "string", "format": "ipv6", "not": {"pattern": pattern::NO_STATION_V6}},
+    ]})
 }
 
 /// What a shape shows.
