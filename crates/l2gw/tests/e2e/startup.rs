@@ -203,3 +203,36 @@ fn sigterm_ends_server_and_switch_with_code_0() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_vtep_without_a_packet_filter_does_not_run_open() -> Result<()> {
+    let place = Place::new()?;
+    let programs = place.directory.path().join("programs");
+    std::fs::create_dir(&programs)?;
+    for program in ["ip", "timeout", "ovsdb-server", "ovsdb-tool", "ovs-appctl"] {
+        let found = std::env::var("PATH")?
+            .split(':')
+            .map(|directory| Path::new(directory).join(program))
+            .find(|path| path.exists())
+            .with_context(|| format!("no {program}"))?;
+        std::os::unix::fs::symlink(found, programs.join(program))?;
+    }
+    let state = place.path("vtep");
+    let arguments = [
+        "vtep",
+        "--name",
+        "sw",
+        "--tunnel-ip",
+        "10.0.0.1",
+        "--state-dir",
+        &state,
+    ];
+    let output = place.l2gw(&arguments).env("PATH", &programs).output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        said,
+        "l2gw vtep: nft is missing; on Debian: apt-get install nftables\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    Ok(())
+}
