@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
 use crate::http::{self, Answer};
-use crate::ovsdb_server::free_port;
 use crate::python::{self, Environment, made_once};
 use crate::run::run;
 
@@ -122,10 +121,11 @@ impl Keystone {
             .stdin(Stdio::piped())
             .spawn()
             .context("sh")?;
-        let keystone = Self {
+        let mut keystone = Self {
             directory,
             environment,
-            port: free_port()?,
+            // One that is free, as the log then says.
+            port: 0,
             running: Mutex::default(),
             known: OnceLock::new(),
             janitor,
@@ -135,7 +135,16 @@ impl Keystone {
             .arg("-a")
             .arg(all)
             .arg(&keystone.directory))?;
-        keystone.start_again()?;
+        let mut daemon = keystone.launch()?;
+        keystone.port = daemon.wait_until("it has a port", READY_WITHIN, || {
+            let log = keystone.log()?;
+            let bound = log.split_once("bound to TCP address 127.0.0.1:");
+            let (port, _) = bound
+                .and_then(|(_, rest)| rest.split_once(' '))
+                .context("not bound")?;
+            Ok(port.parse()?)
+        })?;
+        keystone.await_answers(daemon)?;
         Ok(keystone)
     }
 
@@ -144,6 +153,10 @@ impl Keystone {
     /// # Errors
     /// It does not start; with the end of its log.
     pub fn start_again(&self) -> Result<()> {
+        self.await_answers(self.launch()?)
+    }
+
+    fn launch(&self) -> Result<Daemon> {
         let mut uwsgi = self.environment.command("pyuwsgi");
         uwsgi.current_dir(&self.directory);
         uwsgi.env("OS_KEYSTONE_CONFIG_DIR", &self.directory);
@@ -154,7 +167,10 @@ impl Keystone {
         uwsgi.args(["--logformat", LOG_FORMAT]);
         // It closes connections after each answer; clients that are not told may use one once more.
         uwsgi.args(["--add-header", "Connection: close"]);
-        let mut daemon = Daemon::start(uwsgi, &self.directory.join("uwsgi.log"))?;
+        Daemon::start(uwsgi, &self.directory.join("uwsgi.log"))
+    }
+
+    fn await_answers(&self, mut daemon: Daemon) -> Result<()> {
         daemon.wait_until("Keystone answers", READY_WITHIN, || {
             http::request(&self.address(), "GET", "/v3", &[], None)?.succeeded()
         })?;
@@ -183,7 +199,7 @@ impl Keystone {
     /// # Errors
     /// Its log cannot be read.
     pub fn inspections(&self, token: &str) -> Result<usize> {
-        let log = fs::read_to_string(self.directory.join("uwsgi.log"))?;
+        let log = self.log()?;
         Ok(log.matches(&format!("{INSPECTED}{token}\n")).count())
     }
 
@@ -311,6 +327,10 @@ impl Keystone {
             &[("X-Auth-Token", token)],
             body,
         )
+    }
+
+    fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.directory.join("uwsgi.log"))?)
     }
 
     fn address(&self) -> String {

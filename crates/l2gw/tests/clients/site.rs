@@ -6,13 +6,12 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::Context as _;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::daemon::Daemon;
 use testkit::http::{self, Answer};
 use testkit::keystone::{ADMIN, Keystone, Person, SERVICE};
-use testkit::ovsdb_server::free_port;
 use testkit::python::{Environment, NEUTRON, OPENSTACK, Recipe};
 use testkit::shell::{Outcome, Shell};
 
@@ -86,9 +85,9 @@ impl Site {
 
     fn run(keystone: Option<&'static Keystone>, options: impl FnOnce(&mut Command, &Path)) -> Self {
         let directory = TempDir::new().unwrap();
-        let address = format!("127.0.0.1:{}", free_port().unwrap());
         let mut command = program();
-        command.args(["server", "--allow-unknown-devices", "--listen", &address]);
+        command.args(["server", "--allow-unknown-devices"]);
+        command.args(["--listen", "127.0.0.1:0"]);
         command
             .arg("--database")
             .arg(directory.path().join("l2gw.db"));
@@ -97,13 +96,14 @@ impl Site {
         let mut server = Daemon::start(command, &log).unwrap();
         let ready = server.wait_until("it answers", READY_WITHIN, || {
             let said = std::fs::read_to_string(&log)?;
-            ensure!(said.contains("answering on"), "{said}");
-            Ok(())
+            let place = said.split_once("answering on ").context("not yet")?.1;
+            let place = place.split_whitespace().next().context("nowhere")?;
+            let (_, address) = place.split_once("://").context("no URL")?;
+            Ok(address.to_owned())
         });
-        ready.unwrap();
         Self {
             server,
-            address,
+            address: ready.unwrap(),
             keystone,
             region: None,
             directory,
