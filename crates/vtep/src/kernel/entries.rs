@@ -17,12 +17,14 @@ use super::name::InterfaceName;
 use super::netlink::Netlink;
 use super::observe::Indexes;
 use super::state::{Destination, KernelState, Pinned, VxlanIdentity};
+use super::strays::Strays;
 
 /// Looks at forwarding and neighbour entries, of all devices of ours or of one bridge and its ports, in place of what
-/// `state` held of them.
+/// `state` held of them; and at what VXLAN devices learnt.
 pub(crate) fn observe(
     netlink: &mut Netlink,
     state: &mut KernelState,
+    strays: &mut Strays,
     indexes: &Indexes,
     only: Option<InterfaceName>,
 ) -> io::Result<()> {
@@ -46,6 +48,10 @@ pub(crate) fn observe(
     let mut collected = Collected::default();
     for filter in filters {
         let entries = netlink.dump(&message::dump_fdb(filter), FdbEntry::parse)?;
+        strays.forget(filter);
+        for entry in entries.iter().filter(|e| e.learnt_tunnel().is_some()) {
+            strays.note(entry, false);
+        }
         collected.fdb.extend(entries);
     }
     for bridge in &bridges {

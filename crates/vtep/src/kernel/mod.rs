@@ -38,6 +38,7 @@ pub mod scope;
 pub mod state;
 pub mod step;
 pub mod storm;
+mod strays;
 pub mod sysctl;
 mod tc;
 pub mod vlan;
@@ -79,6 +80,7 @@ pub struct Kernel {
     unsettled: bool,
     learnt: Learnt,
     flaps: flaps::Flaps,
+    strays: strays::Strays,
     /// Programs on interfaces, by number.
     steering: tc::Filters,
     other_writes: u64,
@@ -132,6 +134,7 @@ impl Kernel {
             unsettled: true,
             learnt: Learnt::default(),
             flaps: flaps::Flaps::default(),
+            strays: strays::Strays::default(),
             steering: tc::Filters::default(),
             other_writes: 0,
             losses: 0,
@@ -265,6 +268,7 @@ impl Kernel {
         for failure in &outcome.failures {
             self.doubt(failure.step.interface());
         }
+        self.forget_strays(&plan)?;
         Ok(Report {
             plan,
             failures: outcome.failures,
@@ -321,16 +325,39 @@ impl Kernel {
         }
         bridges.retain(|bridge| self.known.bridges.contains_key(bridge));
         if everywhere || bridges.len() >= LOOK_AT_ALL {
-            entries::observe(&mut self.netlink, &mut self.known, &self.indexes, None)?;
+            self.look_at_entries(None)?;
         } else {
             for bridge in bridges {
-                let only = Some(bridge);
-                entries::observe(&mut self.netlink, &mut self.known, &self.indexes, only)?;
+                self.look_at_entries(Some(bridge))?;
             }
         }
         if stale.filter {
             self.known.filter = nft::observe()?;
             self.known.guard = guard::observe()?;
+        }
+        Ok(())
+    }
+
+    fn look_at_entries(&mut self, only: Option<InterfaceName>) -> io::Result<()> {
+        let (netlink, strays) = (&mut self.netlink, &mut self.strays);
+        entries::observe(netlink, &mut self.known, strays, &self.indexes, only)
+    }
+
+    /// Removes what VXLAN devices learnt of stations whose row has changed.
+    fn forget_strays(&mut self, plan: &Plan) -> io::Result<()> {
+        let index = |name| self.indexes.index(name);
+        let strays = self.strays.of_moved(&plan.steps, &self.known, index);
+        for some in strays.chunks(netlink::BATCH) {
+            let requests = some.iter();
+            let requests =
+                requests.map(|(device, mac)| message::remove_station(*device, *mac, true, false));
+            for (_, error) in self.netlink.write(requests.collect())? {
+                // It may have aged out, or another frame may have taught the device something else.
+                tracing::debug!(%error, "learnt entry of a station that moved");
+            }
+            for (device, mac) in some {
+                self.strays.remove(*device, *mac);
+            }
         }
         Ok(())
     }
@@ -408,6 +435,7 @@ impl Kernel {
                 }
                 Event::Fdb { entry, gone } => {
                     let bridge = entry.controller.and_then(|index| self.indexes.name(index));
+                    self.strays.note(&entry, gone);
                     if let Some(bridge) = bridge {
                         self.learnt.doubt(bridge);
                         self.flaps.note(&entry, gone, at);

@@ -52,7 +52,7 @@ impl Lab {
         tenant.ip("link set eth0 up").unwrap();
         underlay
             .ip("link set und up\n\
-                 addr add 10.0.0.11/24 dev und\naddr add 10.0.0.66/24 dev und\n\
+                 addr add 10.0.0.11/24 dev und\naddr add 10.0.0.12/24 dev und\naddr add 10.0.0.66/24 dev und\n\
                  addr add 192.0.2.2/24 dev und\naddr add 192.0.2.66/24 dev und")
             .unwrap();
         let config = NodeConfig {
@@ -73,10 +73,14 @@ impl Lab {
     }
 
     fn wanted(&self) -> KernelState {
+        desired(&self.switch(), &self.config).state
+    }
+
+    fn switch(&self) -> SwitchState {
         let mut switch: SwitchState = picture();
         switch.bindings.clear();
         bind(&mut switch, "net-a", "up", 0);
-        desired(&switch, &self.config).state
+        switch
     }
 
     pub(crate) fn in_gateway<T: Send>(&self, what: impl FnOnce(&mut Kernel) -> T + Send) -> T {
@@ -363,4 +367,65 @@ fn a_port_without_vlans_passes_no_tagged_frames() {
     let fdb = String::from_utf8(fdb.stdout).unwrap();
     assert!(fdb.contains("02:00:00:00:ee:01"), "{fdb}");
     assert!(!fdb.contains("02:00:00:00:ee:09"), "{fdb}");
+}
+
+#[test]
+fn what_was_learnt_of_a_station_is_forgotten_when_its_row_says_it_moved() {
+    let lab = Lab::new();
+    let never = AtomicBool::new(false);
+    let station = MacAddress::new([2, 0, 0, 0, 0xdd, 1]);
+    let says_hello_from = |host: &str| {
+        let (packet, _) = tunnelled(123);
+        let sent = lab.underlay.enter(|| {
+            let socket = UdpSocket::bind((host, 0))?;
+            Ok(socket.send_to(&packet, ("10.0.0.1", 4789))?)
+        });
+        sent.unwrap();
+    };
+    let inside = vtep::kernel::name::InterfaceName::inside(&crate::support::name("net-a"));
+    let learnt = || {
+        let shown = lab
+            .gateway
+            .command("bridge")
+            .args(["fdb", "show", "dev", inside.as_str()])
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let lines = shown
+            .lines()
+            .filter(|line| line.contains(&station.to_string()));
+        let dst = lines.filter_map(|line| line.split("dst ").nth(1)?.split(' ').next());
+        dst.map(str::to_owned).collect::<Vec<_>>()
+    };
+    lab.in_gateway(|kernel| {
+        let at_home = lab.wanted();
+        let mut abroad = lab.switch();
+        crate::support::station(
+            &mut abroad,
+            "net-a",
+            station,
+            crate::support::wan("192.0.2.2", 456),
+            None,
+        );
+        let abroad = desired(&abroad, &lab.config).state;
+        for host in ["10.0.0.11", "10.0.0.12", "10.0.0.11"] {
+            for _ in 0..200 {
+                says_hello_from(host);
+                if learnt() == [host] {
+                    break;
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            assert_eq!(learnt(), [host]);
+            for wanted in [&abroad, &at_home] {
+                let report = kernel.converge(wanted, &never).unwrap();
+                assert!(report.failures.is_empty(), "{:?}", report.failures);
+                assert_eq!(learnt(), Vec::<String>::new());
+                // What it says while its row is behind teaches the device again; the next row ends it.
+                says_hello_from(host);
+            }
+            // Another look starts from scratch.
+            kernel.distrust();
+        }
+    });
 }
