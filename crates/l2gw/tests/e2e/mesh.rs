@@ -32,6 +32,15 @@ fn mesh<'a>(
     clouds: [&'a Cloud; 3],
     wan_vni: impl Fn(&Cloud, &Cloud) -> u32,
 ) -> Result<Vec<Installation<'a>>> {
+    mesh_where(clouds, wan_vni, |_, _| true)
+}
+
+/// The same; `floods` says whether the first cloud floods to the second.
+fn mesh_where<'a>(
+    clouds: [&'a Cloud; 3],
+    wan_vni: impl Fn(&Cloud, &Cloud) -> u32,
+    floods: impl Fn(&Cloud, &Cloud) -> bool,
+) -> Result<Vec<Installation<'a>>> {
     let mut installations = Vec::new();
     for here in clouds {
         let mut installation = Installation::new(l2gw(), here)?;
@@ -40,7 +49,13 @@ fn mesh<'a>(
         let mut connections = Vec::new();
         for there in clouds.iter().filter(|there| there.name != here.name) {
             let remote = installation.declare_remote(there)?;
-            connections.push(installation.connect(&remote, wan_vni(here, there), true)?);
+            let flood = floods(here, there);
+            let connection = installation.connect(&remote, wan_vni(here, there), flood)?;
+            // Who floods nothing there must know who is there.
+            for vm in there.vms.iter().filter(|_| !flood) {
+                installation.declare_mac(&connection, vm, None)?;
+            }
+            connections.push(connection);
         }
         for connection in &connections {
             installation.wait_active(connection)?;
@@ -49,7 +64,10 @@ fn mesh<'a>(
     }
     for here in clouds {
         for there in clouds.iter().filter(|there| there.name != here.name) {
-            here.vm()?.wait_until_reaches(there.vm()?)?;
+            // Questions go one way, answers the other.
+            if floods(here, there) && floods(there, here) {
+                here.vm()?.wait_until_reaches(there.vm()?)?;
+            }
         }
     }
     Ok(installations)
@@ -103,5 +121,57 @@ fn in_a_mesh_with_a_key_per_pair_a_broadcast_arrives_once_everywhere_and_never_c
         [0, 1, 1],
         "copies at the VMs of a, b and c; a's sent it"
     );
+    Ok(())
+}
+
+/// Sends one broadcast from a VM and counts the copies that each VM of each cloud receives.
+fn copies_everywhere(clouds: [&Cloud; 3], from: &Station, mark: u8) -> Result<[Vec<usize>; 3]> {
+    let mut captures = Vec::new();
+    for cloud in clouds {
+        let vms = cloud.vms.iter().map(Station::capture);
+        captures.push(vms.collect::<Result<Vec<_>>>()?);
+    }
+    let broadcast = Ethernet {
+        payload: vec![mark; 46],
+        ..broadcast_from(from)
+    };
+    from.send(&broadcast)?;
+    let mut counts = [const { Vec::new() }; 3];
+    for (counts, captures) in counts.iter_mut().zip(captures) {
+        for capture in captures {
+            counts.push(copies(&capture.finish()?, &broadcast));
+        }
+    }
+    Ok(counts)
+}
+
+#[test]
+fn a_remote_gateway_that_does_not_flood_hears_nothing_and_every_host_of_the_others_hears_it_once()
+-> Result<()> {
+    let plans = [("a", 101), ("b", 102), ("c", 103)].map(|(name, vni)| CloudPlan {
+        name,
+        vni,
+        computes: 2,
+    });
+    let topology = Topology::of(&plans)?;
+    let clouds = topology.all()?;
+    let [a, b, c] = clouds;
+    // From a to c nothing is flooded; the other way it is.
+    let quiet = |here: &Cloud, there: &Cloud| (here.name, there.name) != ("a", "c");
+    let _installations = mesh_where(clouds, |here, there| here.vni + there.vni, quiet)?;
+    for (from, hear) in [
+        // The sender's own neighbour hears it from its host, not from the gateway.
+        (a, [vec![0, 1], vec![1, 1], vec![0, 0]]),
+        (b, [vec![1, 1], vec![0, 1], vec![1, 1]]),
+        (c, [vec![1, 1], vec![1, 1], vec![0, 1]]),
+    ] {
+        let mark = from.name.as_bytes()[0];
+        let heard = copies_everywhere(clouds, from.vm()?, mark)?;
+        assert_eq!(
+            heard, hear,
+            "copies at the VMs of a, b and c; {}'s sent it",
+            from.name
+        );
+    }
     Ok(())
 }
