@@ -9,6 +9,8 @@ mod frames;
 #[cfg(test)]
 mod kernel;
 #[cfg(test)]
+mod mtu;
+#[cfg(test)]
 mod storm;
 #[cfg(test)]
 mod support;
