@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::fit::ignores_locator_keys;
 use crate::macs::{Rows, UcastMacs};
+use crate::publish::WARNING;
 use crate::rows::{
     GlobalRow, LocatorRow, LocatorSetRow, LogicalSwitchRow, ManagerRow, McastMacRow,
     PhysicalPortRow, PhysicalSwitchRow, Table, Transition, TunnelRow, change,
@@ -429,13 +430,13 @@ impl Database {
             .collect()
     }
 
-    /// What the physical switches complain about, in words, by name. A transaction that succeeded is only stored: whether
+    /// What the physical switches complain about and warn of, in words, by name. A transaction that succeeded is only stored: whether
     /// the switch could do it is told here.
     pub fn faults(&self) -> BTreeMap<Arc<str>, String> {
         let mut all = BTreeMap::<_, String>::new();
         let of_ports = self.port_faults().into_iter();
         let of_ports = of_ports.map(|(port, words)| (port.switch, words));
-        for (switch, words) in self.switch_faults().into_iter().chain(of_ports) {
+        for (switch, words) in self.switch_words(|_| true).into_iter().chain(of_ports) {
             let told = all.entry(switch).or_default();
             if !told.is_empty() {
                 told.push_str(", ");
@@ -445,13 +446,21 @@ impl Database {
         all
     }
 
-    /// What the physical switches complain about as a whole, in words, by name.
+    /// What the physical switches complain about as a whole, in words, by name. Warnings are none: what a switch forwards
+    /// is forwarded all the same.
     pub fn switch_faults(&self) -> BTreeMap<Arc<str>, String> {
-        let switches = self.physical_switches().into_values();
-        let faulty = switches.filter(|switch| !switch.faults.is_empty());
-        faulty
-            .map(|switch| (switch.name, listed(&switch.faults)))
-            .collect()
+        self.switch_words(|words| !words.starts_with(WARNING))
+    }
+
+    fn switch_words(&self, told: impl Fn(&str) -> bool) -> BTreeMap<Arc<str>, String> {
+        let mut all = BTreeMap::new();
+        for mut switch in self.physical_switches().into_values() {
+            switch.faults.retain(|words| told(words));
+            if !switch.faults.is_empty() {
+                all.insert(switch.name, listed(&switch.faults));
+            }
+        }
+        all
     }
 
     /// What they complain about of single ports, in words.

@@ -35,7 +35,7 @@ pub mod tunnels;
 pub use apply::{Failure, StepError, apply, apply_fenced};
 pub use database::{Database, PhysicalSwitch};
 pub use local_macs::{LearntMacs, LocalMac, publish_local_macs};
-pub use publish::{Publication, PublishedPort, publish};
+pub use publish::{Publication, PublishedPort, WARNING, publish};
 pub use published_statistics::{BindingStats, StatisticsPublisher};
 pub use published_tunnels::{PublishedTunnel, publish_tunnels};
 pub use replication::repair_replication;

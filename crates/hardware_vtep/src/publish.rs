@@ -19,6 +19,9 @@ use crate::database::Database;
 use crate::rows::PhysicalSwitchRow;
 use crate::schema::{Capabilities, NAME, table};
 
+/// How a text of `switch_fault_status` begins that is no fault: nothing is lacking because of it.
+pub const WARNING: &str = "warning: ";
+
 /// What a physical switch says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publication {

@@ -24,9 +24,7 @@ use crate::kernel::{self, Kernel, interface_mtu, sysctl};
 use crate::loops;
 use crate::options::{BORDER, CheckOptions};
 use crate::ovsdb_server::{missing_programs, missing_schema};
-
-/// What VXLAN over IPv4 adds to a tenant's packet: inner Ethernet 14, VXLAN 8, UDP 8, IPv4 20 bytes (RFC 7348 section 5).
-const OVERHEAD: u32 = 50;
+use crate::path_mtu::OVERHEAD;
 
 /// `capability.h`.
 const CAP_NET_ADMIN: u32 = 12;

@@ -52,6 +52,7 @@ use crate::loops::{Cuts, Sentry};
 use crate::metrics::{self, Metrics};
 use crate::options::SwitchOptions;
 use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
+use crate::path_mtu::PathMtu;
 use crate::supervisor::Supervisor;
 
 /// How often everything is looked at, whether the kernel told of changes or not.
@@ -101,6 +102,9 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     let halt = Arc::new(AtomicBool::new(false));
     let stop = Stop::on_signals(Arc::clone(&halt))?;
     let (cuts, sentry) = protection(&options, &config, &halt)?;
+    let path_mtu = PathMtu::start(config.wan_ip, config.mtu)
+        .inspect_err(|error| tracing::warn!(%error, "ways to remote gateways are not measured"))
+        .ok();
     let (outline, shown) = watch::channel(None);
     let metrics = Arc::new(Metrics::new(
         Arc::clone(&connection),
@@ -140,6 +144,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
             },
             cuts: Arc::clone(&cuts),
             drops: Drops::default(),
+            path_mtu,
             sentry,
             asked: None,
             unwritten: origin == Origin::Created,
@@ -219,6 +224,8 @@ pub(crate) enum Wake {
     Cuts,
     /// It is time to look what was dropped.
     Drops,
+    /// A way to a remote gateway carries less than before, or more.
+    Paths,
     Everything,
     /// What was learnt is due to be told: no pass.
     Learnt,
@@ -242,6 +249,7 @@ impl Daemon {
         drops.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let worker = self.worker.as_ref();
         let limits = worker.is_some_and(|worker| worker.config.bum_limit.is_some());
+        let mut paths = worker.and_then(|worker| Some(worker.path_mtu.as_ref()?.changes()));
         let cuts = Arc::clone(&self.cuts);
         let mut cut = cuts.changes();
         let mut everything = tokio::time::interval(LOOK_AT_EVERYTHING);
@@ -267,6 +275,7 @@ impl Daemon {
                 () = readable(&filter, truce) => Wake::Kernel,
                 _ = netfilter.tick() => Wake::Kernel,
                 _ = drops.tick(), if limits => Wake::Drops,
+                true = changed(&mut paths) => Wake::Paths,
                 () = sleep_until(retry) => Wake::Retry,
                 _ = everything.tick() => Wake::Everything,
                 () = self.telling.due() => Wake::Learnt,
@@ -433,6 +442,14 @@ async fn readable(socket: &AsyncFd<Arc<Socket>>, not_before: Instant) {
         Ok(mut guard) => guard.clear_ready(),
         // Only when the runtime is going down.
         Err(_) => std::future::pending().await,
+    }
+}
+
+/// Whether something changed that may be there.
+async fn changed(changes: &mut Option<watch::Receiver<()>>) -> bool {
+    match changes {
+        Some(changes) => changes.changed().await.is_ok(),
+        None => std::future::pending().await,
     }
 }
 

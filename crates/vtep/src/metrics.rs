@@ -73,6 +73,7 @@ impl EncodeLabelValue for Wake {
             Self::Kernel => "kernel",
             Self::Cuts => "loops",
             Self::Drops => "flood_limit",
+            Self::Paths => "paths",
             Self::Retry => "retry",
             Self::Everything => "clock",
             Self::Learnt => "learnt",

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hardware_vtep::{Publication, PublishedPort};
+use hardware_vtep::{Publication, PublishedPort, WARNING};
 
 use super::worker::Pass;
 use crate::kernel::apply::Failure;
 use crate::kernel::desired::{NodeConfig, Refusal};
 use crate::options::{BORDER, SwitchOptions};
+use crate::path_mtu::OVERHEAD;
 
 /// Faults published at most; the log has them all.
 const FAULTS_TOLD: usize = 20;
@@ -60,9 +61,17 @@ impl Faults {
                 "logical switch {network}: {cut} (l2gw vtep release {network} joins it again)"
             ));
         }
+        for (remote, carried) in &pass.narrow {
+            let (mtu, needed) = (pass.config.mtu, pass.config.mtu + OVERHEAD);
+            faults.switch(format!(
+                "{WARNING}remote gateway {remote}: the way there carries {carried} bytes, tenants' packets of {mtu} need {needed}: \
+                 longer ones go in fragments (tenants' MTU had better be {})",
+                carried.saturating_sub(OVERHEAD)
+            ));
+        }
         for network in &pass.limited {
             faults.switch(format!(
-                "logical switch {network}: floods the WAN beyond --bum-limit; what is too much is dropped"
+                "{WARNING}logical switch {network}: floods the WAN beyond --bum-limit; what is too much is dropped"
             ));
         }
         for failure in &pass.report.failures {

@@ -21,6 +21,7 @@ use crate::kernel::outline::Outline;
 use crate::kernel::scope::Scope;
 use crate::kernel::{Kernel, Report};
 use crate::loops::{Cut, Cuts, Sentry};
+use crate::path_mtu::{Narrow, PathMtu};
 
 /// What works on the kernel, in threads that may block.
 pub(super) struct Worker {
@@ -33,6 +34,8 @@ pub(super) struct Worker {
     pub(super) cuts: Arc<Cuts>,
     /// Networks that flood the WAN beyond the limit.
     pub(super) drops: Drops,
+    /// Measures the ways to remote gateways, where the host lets us.
+    pub(super) path_mtu: Option<PathMtu>,
     /// Looks for loops, unless we were told not to.
     pub(super) sentry: Option<Sentry>,
     /// What the database asked for when it was last looked at.
@@ -128,6 +131,8 @@ pub(crate) struct Pass {
     pub(super) cuts: BTreeMap<String, Cut>,
     /// Networks that flood the WAN beyond the limit.
     pub(super) limited: Vec<String>,
+    /// Ways to remote gateways that carry too little.
+    pub(super) narrow: Narrow,
 }
 
 impl Worker {
@@ -152,7 +157,10 @@ impl Worker {
         if wake != Wake::Kernel || self.asked.is_none() {
             // What was refused may be had now, and what is held may be wrong: only the database's own news are looked at
             // for what they are.
-            let news = matches!(wake, Wake::Database | Wake::Cuts | Wake::Drops);
+            let news = matches!(
+                wake,
+                Wake::Database | Wake::Cuts | Wake::Drops | Wake::Paths
+            );
             let before = self.asked.take().filter(|_| news);
             self.turn.news.mark_unchanged();
             let config = &self.config;
@@ -189,6 +197,7 @@ impl Worker {
                 config: Arc::clone(&self.config),
                 cuts,
                 limited: Vec::new(),
+                narrow: Narrow::new(),
             }));
         }
         self.unwritten &= desired.state.is_empty();
@@ -216,7 +225,16 @@ impl Worker {
                 .keys()
                 .filter_map(|key| asked.network_of(key))
                 .collect(),
+            narrow: self
+                .path_mtu
+                .as_ref()
+                .map(PathMtu::narrow)
+                .unwrap_or_default(),
         };
+        if let (Some(path_mtu), None) = (&self.path_mtu, &scope) {
+            let peers = desired.state.filter.iter().flat_map(|filter| &filter.wan);
+            path_mtu.watch(peers.map(|peer| peer.ip).collect());
+        }
         // Where entries alone were looked at, nothing else changed.
         if let (Some(sentry), None) = (&self.sentry, scope) {
             sentry.protect(self.kernel.ground(asked.wanted.bridges()));

@@ -199,3 +199,43 @@ fn a_network_that_floods_beyond_the_limit_is_told_of() {
         );
     });
 }
+
+#[test]
+fn a_way_that_carries_too_little_is_told_of_and_one_that_was_mended_is_not() {
+    in_namespace(|| async {
+        let far = Netns::create(&unique_prefix()).unwrap();
+        far.without_ipv6().unwrap();
+        let place = far.name();
+        for line in [
+            &format!("link add wan0 type veth peer name wan0 netns {place}")[..],
+            "addr del 192.0.2.1/32 dev lo",
+            "addr add 192.0.2.1/24 dev wan0",
+            "link set wan0 mtu 1600 up",
+        ] {
+            ip(line);
+        }
+        far.ip("addr add 192.0.2.2/24 dev wan0\nlink set wan0 mtu 1492 up")
+            .unwrap();
+        let (_switch, controller) = forwarding("", &picture()).await;
+        let told = "remote gateway 192.0.2.2: the way there carries 1492 bytes, tenants' packets of 1500 need 1550";
+        until(&controller, "the fault", |held| {
+            let faults = held.faults().into_values().collect::<String>();
+            // The other one answers nothing.
+            let is_told = faults.contains(told) && !faults.contains("192.0.2.3");
+            // What is forwarded lacks nothing: no resource of the API is in error because of it.
+            (is_told && held.switch_faults().is_empty()).then_some(())
+        })
+        .await;
+
+        far.ip("link set wan0 mtu 1600").unwrap();
+        // A remote gateway more makes it look again before the minute is over.
+        let mut wanted = picture();
+        flood(&mut wanted, "net-a", wan("192.0.2.4", 456));
+        write(&controller, &wanted).await;
+        until(&controller, "no fault", |held| {
+            let faults = held.faults().into_values().collect::<String>();
+            faults.is_empty().then_some(())
+        })
+        .await;
+    });
+}
