@@ -73,9 +73,12 @@ fn declare_late(site: &Site<'_>, gateway: &Netns) -> Result<()> {
     site.installation
         .succeed(&["l2-remote-mac-create", LATE, &site.connection])?;
     site.installation.wait_active(&site.connection)?;
-    let entries = forwarding(gateway, LATE)?;
-    ensure!(entries.len() == 2, "{entries:#?}");
-    Ok(())
+    // ACTIVE is what the switch's database says; its daemon has to find that back first.
+    eventually("the station is in the kernel", CONVERGES_WITHIN, || {
+        let entries = forwarding(gateway, LATE)?;
+        ensure!(entries.len() == 2, "{entries:#?}");
+        Ok(())
+    })
 }
 
 /// What the kernel's forwarding databases say of a station.
