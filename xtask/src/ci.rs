@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use nix::sys::statfs::statfs;
 
 use crate::binary::cargo;
+use crate::interrupt::Interrupt;
 use crate::{demo, test};
 
 /// What the builds and the databases of the tests take together on a machine that has nothing yet, in bytes. A disk that
@@ -16,10 +17,13 @@ const ROOM: u64 = 15_000_000_000;
 pub(crate) fn run() -> Result<bool> {
     crate::require_root("ci")?;
     tell_room()?;
+    let interrupt = Interrupt::watch()?;
     let mut totals = test::Totals::default();
     let steps = [
-        step("formatting", || run_cargo(&["fmt", "--all", "--check"])),
-        step("lints", || {
+        step("formatting", &interrupt, || {
+            run_cargo(&["fmt", "--all", "--check"])
+        })?,
+        step("lints", &interrupt, || {
             run_cargo(&[
                 "clippy",
                 "--workspace",
@@ -28,14 +32,14 @@ pub(crate) fn run() -> Result<bool> {
                 "-D",
                 "warnings",
             ])
-        }),
-        step("tests", || {
+        })?,
+        step("tests", &interrupt, || {
             let (ok, counted) = test::run_counting()?;
             totals = counted;
             Ok(ok)
-        }),
-        step("fuzzing", fuzz),
-        step("demo", || demo::run(&demo::Options::default())),
+        })?,
+        step("fuzzing", &interrupt, fuzz)?,
+        step("demo", &interrupt, || demo::run(&demo::Options::default()))?,
     ];
     println!();
     tell_room()?;
@@ -64,13 +68,21 @@ fn tell_room() -> Result<()> {
 
 /// Runs one step under its headline; its name, and whether it succeeded. An error is shown here, so that the closing
 /// lines come last.
-fn step(name: &'static str, run: impl FnOnce() -> Result<bool>) -> (&'static str, bool) {
+///
+/// # Errors
+/// Somebody interrupted it: the steps after it are not wanted any more.
+fn step(
+    name: &'static str,
+    interrupt: &Interrupt,
+    run: impl FnOnce() -> Result<bool>,
+) -> Result<(&'static str, bool)> {
     println!("\n==== {name}");
     let ok = run().unwrap_or_else(|error| {
         println!("error: {error:#}");
         false
     });
-    (name, ok)
+    interrupt.check()?;
+    Ok((name, ok))
 }
 
 /// Where fuzzing tests are, package and targets. Their names begin with `any_`.
