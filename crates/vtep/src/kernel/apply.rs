@@ -14,7 +14,6 @@ use super::guard;
 use super::message;
 use super::name::InterfaceName;
 use super::netlink::{BATCH, Netlink, Request};
-use super::nft;
 use super::observe::{self, Indexes};
 use super::plan::Plan;
 use super::state::{Filter, KernelState};
@@ -22,6 +21,7 @@ use super::step::Step;
 use super::sysctl;
 use super::tc;
 use super::vlan::{self, Steering, VlanKind, VlanShape};
+use super::{filter, nft};
 
 /// Devices deleted by one message; the kernel changes no device or entry for anybody else meanwhile. Most take it a fraction of
 /// a millisecond each, once it has waited for those who still look at them.
@@ -192,7 +192,7 @@ impl Applier<'_> {
         progress: &mut Progress,
     ) -> io::Result<()> {
         let config = self.config;
-        let filter = |filter: &Filter| nft::replacement(filter, config);
+        let filter = |filter: &Filter| filter::replacement(filter, config);
         match step {
             Step::BypassBridgeNetfilter => {
                 let done = sysctl::bypass_bridge_netfilter();
@@ -203,12 +203,12 @@ impl Applier<'_> {
                 return self.other(step, done, progress);
             }
             Step::ChangeFilter { add, remove } => {
-                let done = nft::run(&nft::change(add, remove));
+                let done = nft::run(&filter::change(add, remove));
                 return self.other(step, done, progress);
             }
             Step::RemoveFilter => {
                 self.flush(pending, progress)?;
-                let done = nft::run(&nft::removal());
+                let done = nft::run(&filter::removal());
                 return self.other(step, done, progress);
             }
             Step::PutGuard(guard) => {

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use model::switch::{Locator, LogicalSwitch, LogicalSwitchName, RemoteMac, SwitchState};
 use model::value::{MacAddress, VlanId, Vni, is_tunnel_endpoint};
 
+use super::filter;
 use super::guard::Guard;
 use super::name::InterfaceName;
-use super::nft;
 use super::state::{
     ALIAS, Bridge, BridgePort, BridgeSettings, Destination, Filter, GROUP, HostSide, KernelState,
     Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
@@ -436,7 +436,7 @@ fn alias(logical_switch: &LogicalSwitchName, side: &str) -> Arc<str> {
 /// Every tunnel's far end may send through that tunnel, and nobody else.
 fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
     let mut filter = Filter {
-        rules: nft::fingerprints(config),
+        rules: filter::fingerprints(config),
         ..Filter::default()
     };
     for vxlan in state.vxlans.values() {
@@ -452,7 +452,7 @@ fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
             // Neighbouring stations mostly sit behind the same tunnel: spares a look-up for each of them.
             if last != Some(*destination) {
                 last = Some(*destination);
-                for vni in [destination.vni, nft::BFD_KEY] {
+                for vni in [destination.vni, filter::BFD_KEY] {
                     let ip = destination.ip;
                     peers.insert(Peer { ip, vni });
                 }

@@ -10,8 +10,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 
-use serde::Deserialize;
-
 use super::name::{InterfaceName, fingerprint};
 use super::nft;
 use super::state::KernelState;
@@ -79,47 +77,12 @@ pub(super) fn put(guard: Option<&Guard>) -> io::Result<()> {
 
 /// What is in place; nothing where there is no table of ours.
 pub(super) fn observe() -> io::Result<Option<Guard>> {
-    let Some(listing) = nft::table::<Listing>("bridge")? else {
+    let Some(listing) = nft::table::<String>("bridge")? else {
         return Ok(None);
     };
-    let mut guard = Guard::default();
-    for object in listing.nftables {
-        match object {
-            Object::Rule(rule) => guard.rules.push(rule.comment),
-            Object::Set(set) => guard.ports.extend(
-                set.elem
-                    .iter()
-                    .filter_map(|name| name.parse::<InterfaceName>().ok()),
-            ),
-            Object::Other(_) => {}
-        }
-    }
-    Ok(Some(guard))
-}
-
-/// The parts of `nft -j list table` that we read (libnftables-json(5)).
-#[derive(Deserialize)]
-struct Listing {
-    nftables: Vec<Object>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Object {
-    Set(ListedSet),
-    Rule(ListedRule),
-    #[serde(untagged)]
-    Other(serde::de::IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct ListedSet {
-    #[serde(default)]
-    elem: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct ListedRule {
-    #[serde(default)]
-    comment: String,
+    let names = listing.sets.iter().flat_map(|set| &set.elements);
+    Ok(Some(Guard {
+        ports: names.filter_map(|name| name.parse().ok()).collect(),
+        rules: listing.rules,
+    }))
 }

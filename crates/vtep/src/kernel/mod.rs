@@ -23,6 +23,7 @@ pub mod desired;
 mod elf;
 mod entries;
 mod events;
+mod filter;
 mod flaps;
 mod ground;
 pub mod guard;
@@ -30,7 +31,7 @@ mod learnt;
 mod message;
 pub mod name;
 mod netlink;
-pub mod nft;
+mod nft;
 mod observe;
 pub mod outline;
 pub mod plan;
@@ -332,7 +333,7 @@ impl Kernel {
             }
         }
         if stale.filter {
-            self.known.filter = nft::observe()?;
+            self.known.filter = filter::observe()?;
             self.known.guard = guard::observe()?;
         }
         Ok(())

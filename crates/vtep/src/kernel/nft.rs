@@ -1,205 +1,10 @@
-//! The packet filter in front of the VXLAN devices: table `inet l2gw`.
-//!
-//! A Linux VXLAN device takes frames from any address that knows its key, and the kernel tells devices apart by key and
-//! UDP port alone. So before a frame reaches one:
-//!
-//! - frames from a declared remote gateway with that gateway's key are steered to the WAN devices' own UDP port;
-//! - frames with an inside key pass from the inside hosts declared for that key, and from nobody else;
-//! - frames with the key 0 from a declared far end, which BFD travels in, are steered to [`bfd`](crate::bfd);
-//! - nobody reaches the ports of either in another way;
-//! - what is flooded towards the WAN is limited (see [`storm`]);
-//! - frames that tenants address to the host itself (it answers on every interface for addresses of any) are dropped.
-//!
-//! Frames with keys that are not ours are not ours to judge: other VXLAN devices of the host work on.
-//!
-//! The sets hold pairs of source address and VNI, the VNI taken as bits 96 to 119 behind the UDP header's start (RFC 7348
-//! section 5). They are written as text and read as JSON, because a set of such raw bits can only be declared in the text
-//! form (`typeof`). Rules are recognised by the fingerprint in their comment, because every nft release prints them a
-//! little differently.
+//! How the packet filter is spoken to: scripts in the text form of `nft`, listings in its JSON form (libnftables-json(5)).
 
-use std::collections::BTreeSet;
-use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
-use std::net::Ipv4Addr;
 use std::process::{Command, Output, Stdio};
 
 use serde::Deserialize;
-
-use super::desired::{NodeConfig, VXLAN_PORT, WAN_LISTEN_PORT};
-use super::name::fingerprint;
-use super::state::{Filter, GROUP, Peer};
-use super::storm;
-use crate::bfd;
-
-const TABLE: &str = "inet l2gw";
-
-/// The key BFD travels with; of no network.
-pub(super) const BFD_KEY: u32 = 0;
-
-pub(super) struct Rule {
-    pub(super) chain: &'static str,
-    pub(super) why: &'static str,
-    pub(super) text: String,
-}
-
-impl Rule {
-    fn fingerprint(&self) -> String {
-        let hash = fingerprint(&[self.chain.as_bytes(), self.text.as_bytes()]);
-        format!("{} [{hash:016x}]", self.why)
-    }
-}
-
-fn rules(config: &NodeConfig) -> Vec<Rule> {
-    let (tunnel_ip, wan_ip) = (config.tunnel_ip, config.wan_ip);
-    let rule = |chain, why, text| Rule { chain, why, text };
-    let peers = "ip saddr . @th,96,24";
-    let key = format!("@th,96,24 {BFD_KEY} {peers}");
-    let mut rules = Vec::from(steering(
-        "declared remote gateways reach BFD",
-        &format!("ip daddr {wan_ip} {key} @wan"),
-        bfd::LISTEN_PORT,
-    ));
-    rules.extend(steering(
-        "declared inside hosts reach BFD",
-        &format!("ip daddr {tunnel_ip} {key} @inside"),
-        bfd::LISTEN_PORT,
-    ));
-    rules.extend(steering(
-        "declared remote gateways reach the WAN devices",
-        &format!("ip daddr {wan_ip} {peers} @wan"),
-        WAN_LISTEN_PORT,
-    ));
-    rules.extend([
-        rule(
-            "prerouting",
-            "declared inside hosts reach the inside devices",
-            format!(
-                "ip daddr {tunnel_ip} udp dport {VXLAN_PORT} ip saddr . @th,96,24 @inside notrack accept"
-            ),
-        ),
-        rule(
-            "prerouting",
-            "nobody else sends with an inside key",
-            format!("udp dport {VXLAN_PORT} @th,96,24 @inside_keys drop"),
-        ),
-        rule(
-            "prerouting",
-            "no first fragment hides its key in the second",
-            format!("ip frag-off & 0x2000 != 0 udp dport {VXLAN_PORT} ip length < 76 drop"),
-        ),
-        rule(
-            "prerouting",
-            "nobody reaches the WAN devices directly",
-            format!("udp dport {WAN_LISTEN_PORT} drop"),
-        ),
-        rule(
-            "prerouting",
-            "nobody reaches BFD directly",
-            format!("udp dport {} drop", bfd::LISTEN_PORT),
-        ),
-        rule(
-            "input",
-            "no tenant reaches this host",
-            format!("iifgroup {GROUP} drop"),
-        ),
-        rule(
-            "forward",
-            "no tenant is routed by this host",
-            format!("iifgroup {GROUP} oifgroup != {GROUP} drop"),
-        ),
-    ]);
-    rules.extend(storm::rules(config.bum_limit));
-    rules
-}
-
-/// Frames of some far ends take another port. Most VXLAN devices but Linux's send without a checksum (RFC 7348 section
-/// 5), and nft, which corrects the checksum, would turn that into a wrong one: it has to stay none.
-fn steering(why: &'static str, whose: &str, port: u16) -> [Rule; 2] {
-    ["udp checksum 0", ""].map(|none| {
-        let then = none.replace("checksum", "checksum set");
-        let text = format!(
-            "udp dport {VXLAN_PORT} {none} {whose} notrack udp dport set {port} {then} accept"
-        );
-        Rule {
-            chain: "prerouting",
-            why,
-            text: text.replace("  ", " "),
-        }
-    })
-}
-
-/// What identifies the rules for a switch, in order.
-pub(crate) fn fingerprints(config: &NodeConfig) -> Vec<String> {
-    let rules = rules(config);
-    rules.iter().map(Rule::fingerprint).collect()
-}
-
-/// The whole table, in place of whatever is there.
-pub(crate) fn replacement(filter: &Filter, config: &NodeConfig) -> String {
-    let mut text = format!("add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n");
-    let pairs = "typeof ip saddr . @th,96,24";
-    set(&mut text, "wan", pairs, &filter.wan);
-    set(&mut text, "inside", pairs, &filter.inside);
-    let keys = "typeof @th,96,24";
-    set(&mut text, "inside_keys", keys, &filter.inside_keys);
-    storm::sets(&mut text, config.bum_limit);
-    let rules = rules(config);
-    for (chain, priority) in [
-        ("prerouting", "raw"),
-        ("input", "filter"),
-        ("forward", "filter"),
-        ("output", "raw"),
-    ] {
-        let _ = write!(
-            text,
-            "chain {chain} {{\ntype filter hook {chain} priority {priority}; policy accept;\n"
-        );
-        for rule in rules.iter().filter(|rule| rule.chain == chain) {
-            let _ = writeln!(text, "{} comment \"{}\"", rule.text, rule.fingerprint());
-        }
-        text.push_str("}\n");
-    }
-    text.push_str("}\n");
-    text
-}
-
-/// Elements added to and taken from the sets.
-pub(crate) fn change(add: &Filter, remove: &Filter) -> String {
-    let mut text = String::new();
-    for (verb, change) in [("add", add), ("delete", remove)] {
-        elements(&mut text, verb, "wan", &change.wan);
-        elements(&mut text, verb, "inside", &change.inside);
-        elements(&mut text, verb, "inside_keys", &change.inside_keys);
-    }
-    text
-}
-
-/// The table's removal.
-pub(crate) fn removal() -> String {
-    format!("delete table {TABLE}\n")
-}
-
-fn set<T: Display>(text: &mut String, name: &str, kind: &str, held: &BTreeSet<T>) {
-    let _ = write!(text, "set {name} {{ {kind}; ");
-    if !held.is_empty() {
-        let _ = write!(text, "elements = {{ {} }}; ", list(held));
-    }
-    text.push_str("}\n");
-}
-
-fn elements<T: Display>(text: &mut String, verb: &str, name: &str, held: &BTreeSet<T>) {
-    if !held.is_empty() {
-        let _ = writeln!(text, "{verb} element {TABLE} {name} {{ {} }}", list(held));
-    }
-}
-
-fn list<T: Display>(held: &BTreeSet<T>) -> String {
-    let mut list = String::new();
-    for element in held {
-        let _ = write!(list, "{}{element}", if list.is_empty() { "" } else { ", " });
-    }
-    list
-}
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 /// Carries out a script: all of it or nothing.
 pub(crate) fn run(script: &str) -> io::Result<()> {
@@ -215,21 +20,34 @@ pub(crate) fn run(script: &str) -> io::Result<()> {
     Err(failure(&output))
 }
 
-/// What is in place; nothing where there is no table of ours.
-pub(crate) fn observe() -> io::Result<Option<Filter>> {
-    Ok(table::<Listing>("inet")?.map(Listing::filter))
+/// What we read of a listing.
+#[derive(Debug)]
+pub(super) struct Listing<E> {
+    /// The comments of its rules, in order.
+    pub(super) rules: Vec<String>,
+    pub(super) sets: Vec<ListedSet<E>>,
+}
+
+/// A set and its elements.
+#[derive(Debug, Deserialize)]
+#[serde(bound = "E: DeserializeOwned")]
+pub(super) struct ListedSet<E> {
+    pub(super) name: String,
+    #[serde(default = "Vec::new", rename = "elem")]
+    pub(super) elements: Vec<E>,
 }
 
 /// The table of ours of a family, if it is there.
-pub(super) fn table<T: serde::de::DeserializeOwned>(family: &str) -> io::Result<Option<T>> {
+pub(super) fn table<E: DeserializeOwned>(family: &str) -> io::Result<Option<Listing<E>>> {
     listed(&["table", family, "l2gw"])
 }
 
 /// Something of the packet filter, if it is there.
-pub(super) fn listed<T: serde::de::DeserializeOwned>(what: &[&str]) -> io::Result<Option<T>> {
+pub(super) fn listed<E: DeserializeOwned>(what: &[&str]) -> io::Result<Option<Listing<E>>> {
     let output = nft(["-j", "list"]).args(what).spawn()?.wait_with_output()?;
     if output.status.success() {
-        return Ok(Some(serde_json::from_slice(&output.stdout)?));
+        let told: Told<E> = serde_json::from_slice(&output.stdout)?;
+        return Ok(Some(told.listing()));
     }
     let error = String::from_utf8_lossy(&output.stderr);
     // Some kernels lack a family.
@@ -257,34 +75,20 @@ fn failure(output: &Output) -> io::Error {
     io::Error::other(format!("nft: {line}"))
 }
 
-/// The parts of `nft -j list table` that we read (libnftables-json(5)).
+/// What nft prints.
 #[derive(Deserialize)]
-struct Listing {
-    nftables: Vec<Object>,
+#[serde(bound = "E: DeserializeOwned")]
+struct Told<E> {
+    nftables: Vec<Object<E>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Object {
-    Set(ListedSet),
+#[serde(rename_all = "lowercase", bound = "E: DeserializeOwned")]
+enum Object<E> {
+    Set(ListedSet<E>),
     Rule(ListedRule),
     #[serde(untagged)]
-    Other(serde::de::IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct ListedSet {
-    name: String,
-    #[serde(default)]
-    elem: Vec<Element>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Element {
-    Key(u32),
-    Peer { concat: (Ipv4Addr, u32) },
-    Other(serde::de::IgnoredAny),
+    Other(IgnoredAny),
 }
 
 #[derive(Deserialize)]
@@ -293,33 +97,16 @@ struct ListedRule {
     comment: String,
 }
 
-impl Listing {
-    fn filter(self) -> Filter {
-        let mut filter = Filter::default();
+impl<E> Told<E> {
+    fn listing(self) -> Listing<E> {
+        let (mut rules, mut sets) = (Vec::new(), Vec::new());
         for object in self.nftables {
             match object {
-                Object::Rule(rule) => filter.rules.push(rule.comment),
-                Object::Set(set) if storm::is_filled_by_rules(&set.name) => {}
-                Object::Set(set) => {
-                    for element in set.elem {
-                        match (set.name.as_str(), element) {
-                            ("wan", Element::Peer { concat: (ip, vni) }) => {
-                                filter.wan.insert(Peer { ip, vni });
-                            }
-                            ("inside", Element::Peer { concat: (ip, vni) }) => {
-                                filter.inside.insert(Peer { ip, vni });
-                            }
-                            ("inside_keys", Element::Key(vni)) => {
-                                filter.inside_keys.insert(vni);
-                            }
-                            // Not of our making: as good as a foreign rule, the whole table is written anew.
-                            (name, _) => filter.rules.push(format!("foreign element in {name}")),
-                        }
-                    }
-                }
+                Object::Rule(rule) => rules.push(rule.comment),
+                Object::Set(set) => sets.push(set),
                 Object::Other(_) => {}
             }
         }
-        filter
+        Listing { rules, sets }
     }
 }

@@ -21,7 +21,8 @@ use std::io;
 use serde::Deserialize;
 
 use super::desired::VXLAN_PORT;
-use super::nft::{self, Rule};
+use super::filter::Rule;
+use super::nft;
 
 /// The UDP port of what WAN devices flood, between the device and the rules.
 pub const WAN_FLOOD_PORT: u16 = 14790;
@@ -117,43 +118,18 @@ pub(super) fn rules(limit: Option<u32>) -> Vec<Rule> {
 /// # Errors
 /// The packet filter can't be read.
 pub fn dropped() -> io::Result<BTreeMap<u32, u64>> {
-    let Some(listing) = nft::listed::<Listing>(&["set", "inet", "l2gw", DROPPED])? else {
+    let Some(listing) = nft::listed(&["set", "inet", "l2gw", DROPPED])? else {
         return Ok(BTreeMap::new());
     };
-    let sets = listing
-        .nftables
-        .into_iter()
-        .filter_map(|object| match object {
-            Object::Set(set) => Some(set.elem),
-            Object::Other(_) => None,
-        });
-    let counted = sets.flatten().filter_map(|element| match element {
+    let elements = listing.sets.into_iter().flat_map(|set| set.elements);
+    let counted = elements.filter_map(|element| match element {
         Element::Counted { elem } => Some((elem.val, elem.counter.packets)),
         Element::Other(_) => None,
     });
     Ok(counted.filter(|(_, packets)| *packets > 0).collect())
 }
 
-/// The parts of `nft -j list set` that we read (libnftables-json(5)).
-#[derive(Deserialize)]
-struct Listing {
-    nftables: Vec<Object>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Object {
-    Set(ListedSet),
-    #[serde(untagged)]
-    Other(serde::de::IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct ListedSet {
-    #[serde(default)]
-    elem: Vec<Element>,
-}
-
+/// An element of such a set (libnftables-json(5)).
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Element {
