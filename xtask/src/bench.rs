@@ -14,7 +14,8 @@ pub(crate) struct Options {
     /// A short run: up to 10,000 MACs, each measurement once or twice
     #[arg(long)]
     quick: bool,
-    /// Only this part: api, load, pages, ovsdb, switch, fabric, kernel or process; may be repeated. The report is then printed, not kept
+    /// Only this part: api, load, pages, ovsdb, switch, fabric, kernel, vtep, throughput or process; may be repeated. The
+    /// report is then printed, not kept
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Also hold 100,000 MACs on one TLS session for so many minutes (10) while they come and go
