@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -150,6 +150,33 @@ async fn a_disk_that_is_full_costs_503_until_there_is_room() {
     load.makes().await;
     load.nothing_is_lost(&server).await;
     drop(server.end().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_another_program_has_locked_costs_503_until_it_is_unlocked() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let database = directory.path().join("l2gw.db");
+    let url = database.display().to_string();
+    let server = Fixture::with(|options| options.database = Some(url)).await;
+    let load = Load::on(&server);
+    load.makes().await;
+    let program = "import sqlite3, sys\n\
+                   database = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)\n\
+                   database.execute('BEGIN IMMEDIATE')\n\
+                   sys.stdin.read()";
+    let mut other = Command::new("python3")
+        .args(["-c", program])
+        .arg(&database)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    load.is_refused().await;
+    server.get("/v2.0/l2-remote-gateways?limit=1").await;
+    // It ends with its input, and its lock with it.
+    drop(other.stdin.take());
+    assert!(other.wait().unwrap().success());
+    load.makes().await;
+    load.nothing_is_lost(&server).await;
 }
 
 /// A small disk of its own. Needs root, as the tests of switches do.
