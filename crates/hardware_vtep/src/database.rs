@@ -20,9 +20,9 @@ use model::value::{MacAddress, VlanId};
 use ovsdb::{Change, DatabaseSchema, MonitoredTable, Replica, RowError};
 use uuid::Uuid;
 
+use crate::complaint::Complaints;
 use crate::fit::ignores_locator_keys;
 use crate::macs::{Rows, UcastMacs};
-use crate::publish::WARNING;
 use crate::rows::{
     GlobalRow, LocatorRow, LocatorSetRow, LogicalSwitchRow, ManagerRow, McastMacRow,
     PhysicalPortRow, PhysicalSwitchRow, Table, Transition, TunnelRow, change,
@@ -433,45 +433,33 @@ impl Database {
     /// What the physical switches complain about and warn of, in words, by name. A transaction that succeeded is only stored: whether
     /// the switch could do it is told here.
     pub fn faults(&self) -> BTreeMap<Arc<str>, String> {
-        let mut all = BTreeMap::<_, String>::new();
-        let of_ports = self.port_faults().into_iter();
-        let of_ports = of_ports.map(|(port, words)| (port.switch, words));
-        for (switch, words) in self.switch_words(|_| true).into_iter().chain(of_ports) {
-            let told = all.entry(switch).or_default();
-            if !told.is_empty() {
-                told.push_str(", ");
-            }
-            told.push_str(&words);
-        }
-        all
-    }
-
-    /// What the physical switches complain about as a whole, in words, by name. Warnings are none: what a switch forwards
-    /// is forwarded all the same.
-    pub fn switch_faults(&self) -> BTreeMap<Arc<str>, String> {
-        self.switch_words(|words| !words.starts_with(WARNING))
-    }
-
-    fn switch_words(&self, told: impl Fn(&str) -> bool) -> BTreeMap<Arc<str>, String> {
-        let mut all = BTreeMap::new();
-        for mut switch in self.physical_switches().into_values() {
-            switch.faults.retain(|words| told(words));
-            if !switch.faults.is_empty() {
-                all.insert(switch.name, listed(&switch.faults));
-            }
-        }
-        all
-    }
-
-    /// What they complain about of single ports, in words.
-    pub fn port_faults(&self) -> BTreeMap<PhysicalPort, String> {
         let mut all = BTreeMap::new();
         for switch in self.physical_switches().into_values() {
-            for (name, faults) in switch.ports {
-                if !faults.is_empty() {
-                    let words = format!("{} on port {name}", listed(&faults));
-                    let switch = Arc::clone(&switch.name);
-                    all.insert(PhysicalPort { switch, name }, words);
+            let mut told: Vec<String> = switch.faults.into_iter().collect();
+            for (port, faults) in &switch.ports {
+                told.extend(faults.iter().map(|text| format!("{text} on port {port}")));
+            }
+            if !told.is_empty() {
+                all.insert(switch.name, told.join(", "));
+            }
+        }
+        all
+    }
+
+    /// Their faults, by whom they concern.
+    pub fn complaints(&self) -> Complaints {
+        let mut all = Complaints::default();
+        for switch in self.switches.values() {
+            for text in &switch.faults.0 {
+                all.add_of_switch(&switch.name, text);
+            }
+            for (_, row) in self.ports_of(switch) {
+                let port = PhysicalPort {
+                    switch: Arc::clone(&switch.name),
+                    name: Arc::clone(&row.name),
+                };
+                for text in &row.faults.0 {
+                    all.add_of_port(&port, text);
                 }
             }
         }
@@ -489,11 +477,6 @@ impl Database {
             .into_iter()
             .filter_map(|uuid| Some((uuid, self.ports.get(&uuid)?)))
     }
-}
-
-fn listed(faults: &BTreeSet<String>) -> String {
-    let faults: Vec<_> = faults.iter().map(String::as_str).collect();
-    faults.join(", ")
 }
 
 /// Finding rows to write to.

@@ -8,6 +8,7 @@
 //! | [`mod@stamp`] | the controller's note on the switch, of which database it served last |
 //! | [`fit`] | what a switch's schema cannot do, found before anything is written |
 //! | [`replication`] | that our logical switches flood to every destination |
+//! | [`complaint`] | what a switch complains about, and which logical switch it concerns |
 //! | [`tunnels`] | what a switch says of its tunnels, and whether it checks them |
 //! | [`local_macs`] | the MACs that a switch has learnt: reading them, and publishing them |
 //! | [`published_statistics`] | the switch's half of counters |
@@ -19,6 +20,7 @@
 #![deny(missing_docs)]
 
 pub mod apply;
+pub mod complaint;
 pub mod database;
 pub mod fit;
 pub mod local_macs;
@@ -33,9 +35,10 @@ pub mod stamp;
 pub mod tunnels;
 
 pub use apply::{Failure, StepError, apply, apply_fenced};
+pub use complaint::{Complaint, Complaints};
 pub use database::{Database, PhysicalSwitch};
 pub use local_macs::{LearntMacs, LocalMac, publish_local_macs};
-pub use publish::{Publication, PublishedPort, WARNING, publish};
+pub use publish::{Publication, PublishedPort, publish};
 pub use published_statistics::{BindingStats, StatisticsPublisher};
 pub use published_tunnels::{PublishedTunnel, publish_tunnels};
 pub use replication::repair_replication;

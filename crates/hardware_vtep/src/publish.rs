@@ -19,9 +19,6 @@ use crate::database::Database;
 use crate::rows::PhysicalSwitchRow;
 use crate::schema::{Capabilities, NAME, table};
 
-/// How a text of `switch_fault_status` begins that is no fault: nothing is lacking because of it.
-pub const WARNING: &str = "warning: ";
-
 /// What a physical switch says of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publication {
@@ -31,7 +28,8 @@ pub struct Publication {
     pub description: String,
     /// `Physical_Switch.tunnel_ips`: where others send their tunnels.
     pub tunnel_ips: BTreeSet<Ipv4Addr>,
-    /// `Physical_Switch.switch_fault_status`: faults of vtep(5), as `mac_table_exhaustion`, or of our own.
+    /// `Physical_Switch.switch_fault_status`: faults of vtep(5), as `mac_table_exhaustion`, or of our own: each a
+    /// [`Complaint`](crate::Complaint).
     pub faults: BTreeSet<String>,
     /// All ports by `Physical_Port.name`. Others of this switch are removed, together with their bindings.
     pub ports: BTreeMap<Arc<str>, PublishedPort>,

@@ -530,18 +530,16 @@ impl Controller {
     }
 
     fn put_up(&self, rest: &Difference) {
-        let (faults, port_faults, dead_tunnels, capabilities) =
-            self.connection.replica().read(|database| {
-                let faults = database.map(Database::switch_faults).unwrap_or_default();
-                let port_faults = database.map(Database::port_faults).unwrap_or_default();
-                let tunnels = database.into_iter().flat_map(Database::tunnels);
-                let dead = tunnels.filter_map(|tunnel| {
-                    let words = tunnel.failure()?;
-                    Some(((tunnel.switch, tunnel.remote?.ip), words))
-                });
-                let capabilities = database.map(Database::capabilities);
-                (faults, port_faults, dead.collect(), capabilities)
+        let (complaints, dead_tunnels, capabilities) = self.connection.replica().read(|database| {
+            let complaints = database.map(Database::complaints).unwrap_or_default();
+            let tunnels = database.into_iter().flat_map(Database::tunnels);
+            let dead = tunnels.filter_map(|tunnel| {
+                let words = tunnel.failure()?;
+                Some(((tunnel.switch, tunnel.remote?.ip), words))
             });
+            let capabilities = database.map(Database::capabilities);
+            (complaints, dead.collect(), capabilities)
+        });
         let desired = self.outlook.desired();
         let conflicts = &desired.conflicts;
         let withheld = rest.withheld.clone();
@@ -552,7 +550,7 @@ impl Controller {
         let residue = Residue::of(rest.revision, &rest.plan)
             .with_refusals(self.refusals.clone())
             .with_conflicts(conflicts.iter().map(|(id, why)| (*id, why.clone())))
-            .with_faults(faults, port_faults)
+            .with_complaints(complaints)
             .with_dead_tunnels(dead_tunnels)
             .with_capabilities(capabilities, &desired.state)
             .with_withheld(withheld);

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, RwLock, Weak};
 
-use hardware_vtep::{Capabilities, Database};
+use hardware_vtep::{Capabilities, Complaints, Database};
 use model::intent::{Declared, Intent, Need};
 use model::plan::{Blocked, Plan, Step};
 use model::resource::Kind;
 use model::row::Row;
 use model::status::{Report, Status};
-use model::switch::{Locator, LogicalSwitchName, PhysicalPort, SwitchState};
+use model::switch::{Locator, LogicalSwitchName, SwitchState};
 use model::value::{MacAddress, Vni};
 use uuid::Uuid;
 
@@ -61,10 +61,8 @@ pub struct Residue {
     refusals: HashMap<LogicalSwitchName, String>,
     /// Resources that gave way to older ones.
     conflicts: HashMap<Uuid, String>,
-    /// `switch_fault_status`, by physical switch name.
-    faults: BTreeMap<Arc<str>, String>,
-    /// `port_fault_status`.
-    port_faults: BTreeMap<PhysicalPort, String>,
+    /// `switch_fault_status` and `port_fault_status`.
+    complaints: Complaints,
     /// What of it is not done for the time being.
     withheld: Option<Withheld>,
     /// Tunnels that BFD finds dead, by physical switch and remote end, in words.
@@ -153,15 +151,10 @@ impl Residue {
         self
     }
 
-    /// Adds what the switches themselves complain about, and of which ports.
+    /// Adds what the switches themselves complain about.
     #[must_use]
-    pub fn with_faults(
-        mut self,
-        faults: BTreeMap<Arc<str>, String>,
-        port_faults: BTreeMap<PhysicalPort, String>,
-    ) -> Self {
-        self.faults = faults;
-        self.port_faults = port_faults;
+    pub fn with_complaints(mut self, complaints: Complaints) -> Self {
+        self.complaints = complaints;
         self
     }
 
@@ -201,13 +194,16 @@ impl Residue {
         self
     }
 
-    /// A complaint about one of the ports by which a connection is reached.
-    fn port_fault(&self, device: &Arc<str>, connection: Uuid, intent: &Intent) -> Option<&str> {
-        let mut faults = self.port_faults.iter();
-        let of_it =
-            |port: &PhysicalPort| port.switch == *device && intent.has_port(connection, port);
-        let (_, words) = faults.find(|(port, _)| of_it(port))?;
-        Some(words)
+    /// A complaint that concerns a connection: about its network or everything, of the switch or of one of the ports by
+    /// which the connection is reached.
+    fn complaint(&self, device: &Arc<str>, need: &Need, intent: &Intent) -> Option<String> {
+        let network = &need.logical_switch;
+        let of_port = || {
+            let in_use = |port: &_| intent.has_port(need.connection, port);
+            self.complaints.of_ports(device, network, in_use)
+        };
+        let of_switch = self.complaints.of_switch(device, network);
+        of_switch.or_else(of_port)
     }
 
     fn report(
@@ -228,9 +224,8 @@ impl Residue {
             let words = |(_, words): &(_, String)| Report::because(Status::Error, words.clone());
             return Report::of_all(blocked.map(words));
         }
-        let fault = self.faults.get(device).map(String::as_str);
-        if let Some(fault) = fault.or_else(|| self.port_fault(device, need.connection, intent)) {
-            return Report::because(Status::Error, format!("switch {device} reports {fault}"));
+        if let Some(words) = self.complaint(device, need, intent) {
+            return Report::because(Status::Error, format!("switch {device} reports {words}"));
         }
         let mut locator = need.locator;
         if self.keyless {

@@ -1,7 +1,7 @@
 //! What the switches themselves say against a declaration. Only those that are there are asked: what is declared for
 //! others is told by its status when they come.
 
-use hardware_vtep::{Capabilities, PhysicalSwitch};
+use hardware_vtep::{Capabilities, Complaint, PhysicalSwitch};
 use model::devices::Device;
 use model::fault::{Fault, FaultKind};
 use model::row::Row;
@@ -11,7 +11,7 @@ use model::value::VlanId;
 use super::Rules;
 use crate::status::{without_bfd, without_key, without_replication};
 
-/// Makes sure that the ports exist and work, and that nobody else has the VLANs, in the order of upstream's checks.
+/// Makes sure that the ports exist and work for the network, and that nobody else has the VLANs, in the order of upstream's checks.
 ///
 /// # Errors
 /// 404: a switch has no such port. 409: a switch or port is faulty, or the VLAN is taken.
@@ -23,7 +23,7 @@ pub(super) fn can_bind(
 ) -> Result<(), Fault> {
     let network = LogicalSwitchName::new(network.to_string());
     ask(rules, devices, |device, switch, held| {
-        working(device, switch)?;
+        working(device, switch, &network)?;
         free(device, vlan, &network, held)
     })
 }
@@ -84,43 +84,47 @@ fn ask(
     })
 }
 
-fn working(device: &Device, switch: &PhysicalSwitch) -> Result<(), Fault> {
+fn working(
+    device: &Device,
+    switch: &PhysicalSwitch,
+    network: &LogicalSwitchName,
+) -> Result<(), Fault> {
     let words = |faults: &std::collections::BTreeSet<String>| {
-        let faults: Vec<_> = faults.iter().map(String::as_str).collect();
-        faults.join(", ")
+        let faults = faults.iter().map(String::as_str);
+        let faults = faults.filter(|text| Complaint::read(text).concerns(network));
+        let faults: Vec<_> = faults.collect();
+        (!faults.is_empty()).then(|| faults.join(", "))
     };
-    if !switch.faults.is_empty() {
+    if let Some(faults) = words(&switch.faults) {
         return Err(Fault::new(
             FaultKind::L2GatewayPhysicalSwitchFaultStatus,
             format!(
-                "Physical Switch '{}' switch_fault_status is '{}'",
-                device.name,
-                words(&switch.faults)
+                "Physical Switch '{}' switch_fault_status is '{faults}'",
+                device.name
             ),
         ));
     }
-    device
-        .interfaces
-        .iter()
-        .try_for_each(|interface| match switch.ports.get(&*interface.name) {
-            None => Err(Fault::new(
+    device.interfaces.iter().try_for_each(|interface| {
+        let Some(faults) = switch.ports.get(&*interface.name) else {
+            return Err(Fault::new(
                 FaultKind::L2GatewayInterfaceNotFound,
                 format!(
                     "L2 Gateway interface '{}' not found on device {}.",
                     interface.name, device.name
                 ),
-            )),
-            Some(faults) if !faults.is_empty() => Err(Fault::new(
+            ));
+        };
+        match words(faults) {
+            None => Ok(()),
+            Some(faults) => Err(Fault::new(
                 FaultKind::L2GatewayPhysicalPortFaultStatus,
                 format!(
-                    "Physical Port '{}' in Physical switch '{}' port_fault_status is '{}'",
-                    interface.name,
-                    device.name,
-                    words(faults)
+                    "Physical Port '{}' in Physical switch '{}' port_fault_status is '{faults}'",
+                    interface.name, device.name
                 ),
             )),
-            Some(_) => Ok(()),
-        })
+        }
+    })
 }
 
 /// A VLAN that a logical switch of ours has is left to the rules of connections: they know what it will be.

@@ -403,4 +403,27 @@ async fn what_a_switch_cannot_bind_is_refused_before_anything_is_written() {
         fixture.get("/v2.0/l2-gateway-connections").await["l2_gateway_connections"],
         json!([])
     );
+
+    // Warnings, and what concerns other networks, are in nobody's way.
+    let elsewhere_cut = "logical switch elsewhere: cut off the WAN because of a loop";
+    let bystander = Publication {
+        faults: [elsewhere_cut.to_owned()].into(),
+        ports: ["p1", "p2"]
+            .map(|port| {
+                let faults = ["warning: flaps".to_owned()].into();
+                let published = PublishedPort {
+                    faults,
+                    ..PublishedPort::default()
+                };
+                (Arc::from(port), published)
+            })
+            .into(),
+        ..publication
+    };
+    hardware_vtep::publish(&session, eyes.replica(), &bystander)
+        .await
+        .unwrap();
+    let told = format!("{elsewhere_cut}, warning: flaps on port p1, warning: flaps on port p2");
+    until(&fixture, "faults", json!(told)).await;
+    fixture.attach(&elsewhere, &network, 8).await;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hardware_vtep::{Publication, PublishedPort};
+use hardware_vtep::{Complaint, Publication, PublishedPort};
 use model::resource::Kind;
 use model::status::{Report, Status};
 use model::switch::LogicalSwitchName;
@@ -204,4 +204,53 @@ async fn a_complaint_about_a_port_concerns_those_who_use_it() {
     ] {
         assert_eq!(bench.report(kind, id).await, Report::ACTIVE);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complaint_about_one_network_leaves_the_others_active() {
+    const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
+    let bench = Bench::new().await;
+    let [cut, other] = [("p1", 123), ("p2", 124)].map(|(port, key)| Stretch::new(port, key));
+    for stretch in [&cut, &other] {
+        bench.insert(stretch.rows()).await;
+        let id = stretch.connection.id();
+        bench.until_status(CONNECTION, id, Status::Active).await;
+    }
+    let (session, _) = bench.eyes.up().await;
+    let about = Complaint::about(cut.name(), "cut off the WAN because of a loop");
+    let warning = Complaint::about(other.name(), "floods").warning();
+    let publication = Publication {
+        name: "tor".into(),
+        faults: [about.to_string(), warning.to_string()].into(),
+        ports: [
+            (Arc::from("p1"), PublishedPort::default()),
+            (Arc::from("p2"), PublishedPort::default()),
+        ]
+        .into(),
+        ..Publication::default()
+    };
+    hardware_vtep::publish(&session, bench.eyes.replica(), &publication)
+        .await
+        .unwrap();
+    let id = cut.connection.id();
+    let report = bench.until_status(CONNECTION, id, Status::Error).await;
+    let words = format!("switch tor reports {about}");
+    assert_eq!(report.reason, Some(words));
+    for (row, status) in [
+        (&cut.mac, Status::Error),
+        (&cut.remote_gateway, Status::Error),
+        (&other.connection, Status::Active),
+        (&other.mac, Status::Active),
+        (&other.remote_gateway, Status::Active),
+    ] {
+        let report = bench.report(row.resource.kind, row.id()).await;
+        assert_eq!(report.status, status, "{report:?}");
+    }
+    // Whoever asks for the device is told all of it.
+    let accounts = bench.controllers.board.accounts();
+    let told = accounts[0].compare().unwrap().faults["tor"].clone();
+    assert!(
+        told.contains("of a loop") && told.contains("floods"),
+        "{told}"
+    );
 }

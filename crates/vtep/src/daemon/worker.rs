@@ -118,6 +118,26 @@ impl Asked {
         let mut bridges = self.wanted.bridges();
         bridges.find_map(|(name, of)| (device.port.bridge == Some(of)).then(|| name.to_string()))
     }
+
+    /// The logical switches that devices are for, as far as they are for one.
+    fn networks_of(
+        &self,
+        devices: impl Iterator<Item = InterfaceName>,
+    ) -> BTreeMap<InterfaceName, LogicalSwitchName> {
+        let mut devices = devices.peekable();
+        if devices.peek().is_none() {
+            return BTreeMap::new();
+        }
+        let bridges = self.wanted.bridges().map(|(name, bridge)| (bridge, name));
+        let names: BTreeMap<_, _> = bridges.collect();
+        let state = &self.wanted.desired().state;
+        devices
+            .filter_map(|device| {
+                let bridge = state.bridge_of(device).unwrap_or(device);
+                Some((device, (*names.get(&bridge)?).clone()))
+            })
+            .collect()
+    }
 }
 
 /// What a pass came to.
@@ -126,6 +146,8 @@ pub(crate) struct Pass {
     /// Ports by interface, and by device made for one of their VLANs.
     pub(super) ports: BTreeMap<InterfaceName, Arc<str>>,
     pub(crate) report: Report,
+    /// The logical switches of devices that something was refused of.
+    pub(super) failed: BTreeMap<InterfaceName, LogicalSwitchName>,
     pub(super) config: Arc<NodeConfig>,
     /// Networks that are cut off the WAN.
     pub(super) cuts: BTreeMap<String, Cut>,
@@ -194,6 +216,7 @@ impl Worker {
                 refusals: desired.refusals.clone(),
                 ports: desired.ports.clone(),
                 report: Report::default(),
+                failed: BTreeMap::new(),
                 config: Arc::clone(&self.config),
                 cuts,
                 limited: Vec::new(),
@@ -217,6 +240,7 @@ impl Worker {
         let pass = Pass {
             refusals: desired.refusals.clone(),
             ports: desired.ports.clone(),
+            failed: asked.networks_of(report.failures.iter().filter_map(|f| f.step.interface())),
             report,
             config: Arc::clone(&self.config),
             cuts,

@@ -223,7 +223,8 @@ fn a_way_that_carries_too_little_is_told_of_and_one_that_was_mended_is_not() {
             // The other one answers nothing.
             let is_told = faults.contains(told) && !faults.contains("192.0.2.3");
             // What is forwarded lacks nothing: no resource of the API is in error because of it.
-            (is_told && held.switch_faults().is_empty()).then_some(())
+            let suffers = held.complaints().of_switch(&"vtep".into(), &name("net-a"));
+            (is_told && suffers.is_none()).then_some(())
         })
         .await;
 
