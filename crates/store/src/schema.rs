@@ -7,6 +7,8 @@
 //! last touched the row). Ids are 16 bytes, MAC addresses integers, IP addresses 4 or 16 bytes: that halves the time of
 //! an insert against text.
 
+mod triggers;
+
 use model::resource::{Attribute, Default, OnDelete, Post, Resource, Shape, Storage};
 
 /// What SQL leaves to engines when a table is made.
@@ -29,6 +31,8 @@ pub(crate) struct Dialect {
     index_names: bool,
     /// What follows the column of an index that lists are sorted by, and whether `key` must follow it there.
     sorted: (&'static str, bool),
+    /// The version from which on references are held by triggers instead of the engine's own foreign keys, if ever.
+    triggers_since: Option<u32>,
 }
 
 impl Dialect {
@@ -43,6 +47,7 @@ impl Dialect {
         table_without_key: " STRICT, WITHOUT ROWID",
         index_names: true,
         sorted: ("", false),
+        triggers_since: None,
     };
 
     /// PostgreSQL 12 and later.
@@ -56,6 +61,7 @@ impl Dialect {
         table_without_key: "",
         index_names: false,
         sorted: (" NULLS FIRST", true),
+        triggers_since: Some(5),
     };
 
     /// What version 1 has beside the resources: the revision of the database; the revision up to which deletions have been
@@ -125,7 +131,7 @@ CREATE TABLE "seen_devices" ("name" {text} PRIMARY KEY){table_without_key};
 }
 
 /// The statements that lead from version `version - 1` to `version`.
-pub(crate) fn migration(dialect: &Dialect, table: &[&Resource], version: u32) -> String {
+pub(crate) fn migration(dialect: &Dialect, table: &[&'static Resource], version: u32) -> String {
     let mut sql = String::new();
     match version {
         1 => sql.push_str(&dialect.besides()),
@@ -146,6 +152,11 @@ pub(crate) fn migration(dialect: &Dialect, table: &[&Resource], version: u32) ->
             }
         }
         sql.push_str(&create_indexes(dialect, resource, version));
+    }
+    if let Some(since) = dialect.triggers_since
+        && version >= since
+    {
+        sql.push_str(&triggers::migration(table, since, version));
     }
     sql
 }
@@ -203,7 +214,10 @@ fn column(dialect: &Dialect, resource: &Resource, attribute: &Attribute) -> Stri
     {
         sql.push_str(&format!(" DEFAULT {default}"));
     }
-    if let Shape::Reference(target, on_delete) = attribute.shape {
+    let triggers = dialect.triggers_since;
+    if let Shape::Reference(target, on_delete) = attribute.shape
+        && triggers.is_none_or(|since| introduced(resource, attribute) < since)
+    {
         let action = match on_delete {
             OnDelete::Restrict => "RESTRICT",
             OnDelete::Cascade => "CASCADE",

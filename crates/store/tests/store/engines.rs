@@ -57,11 +57,16 @@ pub(crate) fn sql(url: &str, sql: &str) -> String {
             connection.execute_batch(sql).unwrap();
             String::new()
         }
-        None => {
-            let (_, database) = url.rsplit_once('/').unwrap();
-            CLUSTER.sql(database, sql).unwrap()
-        }
+        None => psql(url, sql).unwrap(),
     }
+}
+
+/// Runs SQL in the PostgreSQL database of this URL in one transaction, past the store.
+pub(crate) fn psql(url: &str, sql: &str) -> Result<String, String> {
+    let (_, database) = url.rsplit_once('/').unwrap();
+    CLUSTER
+        .sql(database, sql)
+        .map_err(|error| error.to_string())
 }
 
 /// Makes a test for each engine of functions that take one.

@@ -5,7 +5,7 @@ use model::row::{Row, Value};
 use model::table;
 use uuid::Uuid;
 
-use crate::engines::{Engine, on_every_engine};
+use crate::engines::{Engine, on_every_engine, psql};
 use crate::rows::{all, family, insert};
 
 on_every_engine! {
@@ -168,4 +168,88 @@ async fn what_must_be_unique_is_and_the_fault_says_so(engine: Engine) {
             }
         }
     }
+}
+
+/// What SQLite's foreign keys do anyway, and ours of PostgreSQL are made for.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_holds_references_whoever_writes() {
+    let nil = Uuid::nil();
+    for (source, attribute, target, on_delete) in references() {
+        let place = Engine::Postgres.place();
+        let store = store::Store::open(&place.url).await.unwrap();
+        let family = family(source.kind);
+        let id = target_of(attribute, &family);
+        let restricted = restricted(target, &family);
+        insert(&store, family).await;
+        store.close().await;
+        let (from, by, to) = (
+            source.collection,
+            attribute.name,
+            Resource::of(target).collection,
+        );
+        let refused = |sql: &str| psql(&place.url, sql).unwrap_err();
+
+        let error = refused(&format!(
+            r#"CREATE TEMP TABLE kept AS SELECT * FROM "{from}"; DELETE FROM "{from}";
+               INSERT INTO "{from}" SELECT (jsonb_populate_record(NULL::"{from}", to_jsonb(kept) || '{{"{by}": "{nil}"}}')).* FROM kept"#
+        ));
+        assert!(
+            error.contains(&format!("{by} of {from}: there is no {nil} in {to}")),
+            "{error}"
+        );
+        let error = refused(&format!(r#"UPDATE "{from}" SET "{by}" = '{nil}'"#));
+        assert!(error.contains("are for life"), "{error}");
+        let delete = format!(r#"DELETE FROM "{to}" WHERE "id" = '{id}'"#);
+        let left = || psql(&place.url, &format!(r#"SELECT count(*) FROM "{from}""#)).unwrap();
+        if restricted {
+            let error = refused(&delete);
+            assert!(
+                error.contains("something refers to what goes from"),
+                "{error}"
+            );
+            assert_eq!(left(), "1");
+        } else {
+            assert_eq!(on_delete, OnDelete::Cascade);
+            psql(&place.url, &delete).unwrap();
+            assert_eq!(left(), "0", "{from}.{by}");
+        }
+    }
+}
+
+/// The schema of version 4, as it is frozen.
+const VERSION_4: [&str; 4] = [
+    include_str!("../../src/snapshots/store__schema__tests__postgres-v1.snap"),
+    include_str!("../../src/snapshots/store__schema__tests__postgres-v2.snap"),
+    include_str!("../../src/snapshots/store__schema__tests__postgres-v3.snap"),
+    include_str!("../../src/snapshots/store__schema__tests__postgres-v4.snap"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_postgres_with_foreign_keys_is_brought_up_to_date() {
+    let place = Engine::Postgres.place();
+    for snapshot in VERSION_4 {
+        psql(&place.url, snapshot.splitn(3, "---\n").last().unwrap()).unwrap();
+    }
+    let network = Uuid::from_u128(1);
+    psql(
+        &place.url,
+        &format!(
+            r#"CREATE TABLE l2gw_schema (version bigint NOT NULL); INSERT INTO l2gw_schema VALUES (4);
+            INSERT INTO networks (revision, id, name, "provider:network_type", mtu, admin_state_up)
+            VALUES (1, '{network}', 'n', 'local', 1500, 1);
+            INSERT INTO ports (revision, id, name, network_id, mac_address, fixed_ips, "binding:host_id",
+              "binding:profile", admin_state_up, device_owner, device_id)
+            VALUES (1, '{}', 'p', '{network}', 1, '[]', '', '{{}}', 1, '', '');
+            UPDATE state SET revision = 1"#,
+            Uuid::from_u128(2)
+        ),
+    )
+    .unwrap();
+    let store = store::Store::open(&place.url).await.unwrap();
+    let foreign_keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'";
+    assert_eq!(psql(&place.url, foreign_keys).unwrap(), "0");
+    assert_eq!(all(&store, Kind::Port).await.len(), 1);
+    let deleted = store.write(move |transaction| transaction.delete(Kind::Network, network));
+    assert_eq!(deleted.await.unwrap_err().kind.status(), 409);
+    assert!(psql(&place.url, "DELETE FROM networks").is_err());
 }
