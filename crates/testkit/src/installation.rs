@@ -157,6 +157,9 @@ impl<'a> Installation<'a> {
         for interface in self.port_interfaces() {
             arguments.extend(["--port".to_owned(), format!("{interface}={interface}")]);
         }
+        if let Some(outside) = &gateway.wan_netns {
+            arguments.extend(["--wan-netns".to_owned(), outside.name().to_owned()]);
+        }
         arguments.extend([
             "--state-dir".to_owned(),
             self.state_directory().display().to_string(),

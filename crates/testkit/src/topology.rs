@@ -107,7 +107,7 @@ impl Topology {
     /// # Errors
     /// As [`Capture::start`].
     pub fn capture_wan(&self, index: usize) -> Result<Capture> {
-        Capture::start(&self.cloud(index)?.gateway.netns, WAN)
+        Capture::start(self.cloud(index)?.gateway.outside(), WAN)
     }
 
     /// All clouds, in the order they were planned: `let [a, b] = topology.all()?;`.
@@ -214,6 +214,7 @@ impl Cloud {
             netns: Netns::create(&format!("{prefix}-gateway"))?,
             tunnel_ip: Ipv4Addr::new(10, number, 0, 1),
             wan_ip: Ipv4Addr::new(10, 9, 0, number),
+            wan_netns: None,
         };
         // No IPv6 on the underlay, where frames are counted; interfaces that come later, the product's, have it.
         gateway
@@ -342,6 +343,7 @@ impl Cloud {
             netns,
             tunnel_ip,
             wan_ip,
+            ..
         } = &self.gateway;
         netns.ip(&format!(
             "link add stretched type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
@@ -366,6 +368,22 @@ impl Cloud {
         Ok(())
     }
 
+    /// Moves the border gateway's WAN interface, with its address, to a namespace of its own.
+    ///
+    /// # Errors
+    /// It was moved already, or the kernel refuses.
+    pub fn move_wan(&mut self) -> Result<()> {
+        let outside = Netns::create(&format!("{}-outside", self.prefix))?;
+        outside.without_ipv6()?;
+        let (inside, wan_ip) = (&self.gateway.netns, self.gateway.wan_ip);
+        inside.ip(&format!("link set {WAN} netns {}", outside.name()))?;
+        outside.ip(&format!(
+            "address add {wan_ip}/24 dev {WAN}\nlink set {WAN} up"
+        ))?;
+        self.gateway.wan_netns = Some(outside);
+        Ok(())
+    }
+
     /// The cloud's first VM.
     ///
     /// # Errors
@@ -386,6 +404,16 @@ pub struct BorderGateway {
     pub tunnel_ip: Ipv4Addr,
     /// Its address on the WAN.
     pub wan_ip: Ipv4Addr,
+    /// Where the WAN interface is, if it was moved.
+    pub wan_netns: Option<Netns>,
+}
+
+impl BorderGateway {
+    /// The namespace that has the WAN interface.
+    #[must_use]
+    pub fn outside(&self) -> &Netns {
+        self.wan_netns.as_ref().unwrap_or(&self.netns)
+    }
 }
 
 /// A compute host: a plain kernel VXLAN device that learns, and floods to the border gateway and the other hosts.

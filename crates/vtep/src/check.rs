@@ -16,15 +16,18 @@ use model::switch::{
 use model::value::{MacAddress, VlanId, Vni};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::error::Error;
+use crate::error::{Error, MissingAddress};
 use crate::kernel::desired::{NodeConfig, desired};
 use crate::kernel::name::InterfaceName;
+use crate::kernel::netns::NetworkNamespace;
+use crate::kernel::underlay::Side;
 use crate::kernel::vlan::VlanForm;
 use crate::kernel::{self, Kernel, interface_mtu, sysctl};
 use crate::loops;
 use crate::options::{BORDER, CheckOptions};
 use crate::ovsdb_server::{missing_programs, missing_schema};
 use crate::path_mtu::OVERHEAD;
+use crate::places::{Address, Places, addresses, wan_namespace};
 
 /// `capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
@@ -70,11 +73,11 @@ fn unmet(options: &CheckOptions) -> Result<Vec<String>, Error> {
     if !has_nft {
         unmet.push("kernel: not tried, because that needs nft".to_owned());
     } else if has_capability(CAP_NET_ADMIN) && has_capability(CAP_SYS_ADMIN) {
-        unmet.extend(trial(vlans)?);
+        unmet.extend(trial(vlans, options.wan_netns.is_some())?);
     } else {
         unmet.push("kernel: not tried, because that needs root".to_owned());
     }
-    unmet.extend(addresses(options)?);
+    unmet.extend(ends(options)?);
     for port in &options.ports {
         if interface_mtu(port.interface)
             .map_err(Error::Kernel)?
@@ -112,10 +115,16 @@ fn has_capability(bit: u32) -> bool {
 }
 
 /// What the kernel refuses of a small network.
-fn trial(vlans: Option<VlanForm>) -> Result<Vec<String>, Error> {
+fn trial(vlans: Option<VlanForm>, wan_elsewhere: bool) -> Result<Vec<String>, Error> {
     let attempt = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        realise_a_network(vlans)
+        let mut places = Places::default();
+        if wan_elsewhere {
+            let elsewhere = NetworkNamespace::own()?;
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            places.wan = places.underlays.add(elsewhere)?;
+        }
+        realise_a_network(vlans, places)
     });
     match attempt.join() {
         Ok(Ok(refused)) => Ok(refused),
@@ -127,12 +136,13 @@ fn trial(vlans: Option<VlanForm>) -> Result<Vec<String>, Error> {
     }
 }
 
-fn realise_a_network(vlans: Option<VlanForm>) -> io::Result<Vec<String>> {
+fn realise_a_network(vlans: Option<VlanForm>, places: Places) -> io::Result<Vec<String>> {
     let port: InterfaceName = PORT.parse().map_err(io::Error::other)?;
     let config = NodeConfig {
         switch: "check".into(),
         tunnel_ip: Ipv4Addr::new(192, 0, 2, 1),
         wan_ip: Ipv4Addr::new(192, 0, 2, 2),
+        wan_underlay: places.wan,
         ports: [(BORDER.into(), None), (PORT.into(), Some(port))].into(),
         mtu: 1500,
         ipv6: sysctl::has_ipv6(),
@@ -145,7 +155,7 @@ fn realise_a_network(vlans: Option<VlanForm>) -> io::Result<Vec<String>> {
         switch.bindings.extend(bindings(PORT, &config));
     }
     let wanted = desired(&switch, &config).state;
-    let mut kernel = Kernel::open(config)?;
+    let mut kernel = Kernel::open_with(config, places.underlays)?;
     let never = AtomicBool::new(false);
     let report = kernel.converge(&wanted, &never)?;
     if !report.failures.is_empty() {
@@ -218,40 +228,52 @@ fn bindings(
     })
 }
 
-/// Addresses this host lacks, and interfaces of addresses it has that can't carry a tenant's longest packet.
-fn addresses(options: &CheckOptions) -> Result<BTreeSet<String>, Error> {
-    let held = nix::ifaddrs::getifaddrs().map_err(|error| Error::Kernel(error.into()))?;
-    let held: Vec<(Ipv4Addr, String)> = held
-        .filter_map(|held| Some((held.address?.as_sockaddr_in()?.ip(), held.interface_name)))
-        .collect();
+/// Ends of tunnels whose address is not there, or whose interface can't carry a tenant's longest packet.
+fn ends(options: &CheckOptions) -> Result<BTreeSet<String>, Error> {
     let mut unmet = BTreeSet::new();
-    for (option, ip) in [
-        ("--tunnel-ip", options.tunnel_ip),
-        ("--wan-ip", options.wan_ip),
-    ] {
-        let Some(ip) = ip else { continue };
-        let Some((_, interface)) = held.iter().find(|(held, _)| *held == ip) else {
-            unmet.insert(format!(
-                "{option} {ip}: this host does not have this address"
-            ));
-            continue;
-        };
-        let Ok(name) = interface.parse::<InterfaceName>() else {
-            continue;
-        };
-        let needed = options.mtu + OVERHEAD;
-        if let Some(mtu) = interface_mtu(name).map_err(Error::Kernel)?
-            && mtu < needed
-        {
-            unmet.insert(format!(
-                "{option} {ip}: interface {interface} has MTU {mtu}, tenant packets of {} bytes need {needed} (or give \
-                 the tenants' largest MTU as --mtu, here at most {})",
-                options.mtu,
-                mtu.saturating_sub(OVERHEAD)
-            ));
+    let here = addresses().map_err(Error::Kernel)?;
+    unmet.extend(end(
+        Side::Inside,
+        options.tunnel_ip,
+        &here,
+        None,
+        options.mtu,
+    ));
+    let Some(name) = &options.wan_netns else {
+        unmet.extend(end(Side::Wan, options.wan_ip, &here, None, options.mtu));
+        return Ok(unmet);
+    };
+    match wan_namespace(name) {
+        Ok(namespace) => {
+            let there = namespace.enter(addresses).map_err(Error::Kernel)?;
+            let place = Some(name.clone());
+            unmet.extend(end(Side::Wan, options.wan_ip, &there, place, options.mtu));
         }
+        Err(bad) => drop(unmet.insert(Error::from(bad).to_string())),
     }
     Ok(unmet)
+}
+
+/// What is wrong with an end of tunnels, where these addresses are.
+fn end(
+    side: Side,
+    ip: Option<Ipv4Addr>,
+    held: &[Address],
+    netns: Option<String>,
+    tenants_mtu: u32,
+) -> Option<String> {
+    let ip = ip?;
+    let Some(address) = held.iter().find(|held| held.ip == ip) else {
+        return Some(MissingAddress::new(side, ip, netns).to_string());
+    };
+    let needed = tenants_mtu + OVERHEAD;
+    let mtu = address.mtu.filter(|mtu| *mtu < needed)?;
+    let (option, interface) = (side.option(), &address.interface);
+    Some(format!(
+        "{option} {ip}: interface {interface} has MTU {mtu}, tenant packets of {tenants_mtu} bytes need {needed} (or give \
+         the tenants' largest MTU as --mtu, here at most {})",
+        mtu.saturating_sub(OVERHEAD)
+    ))
 }
 
 #[cfg(test)]
@@ -259,6 +281,7 @@ mod tests {
     use super::*;
     use crate::options::VlanFormOption;
     use std::process::Command;
+    use testkit::netns::{Netns, unique_prefix};
 
     fn ip(arguments: &str) {
         let done = Command::new("ip")
@@ -271,6 +294,7 @@ mod tests {
         CheckOptions {
             tunnel_ip: None,
             wan_ip: None,
+            wan_netns: None,
             ports: Vec::new(),
             mtu: 1450,
             vlan_form: VlanFormOption::Auto,
@@ -314,11 +338,55 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_of_a_namespace_for_the_wan_is_named() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let elsewhere = Netns::create(&unique_prefix()).unwrap();
+        let name = elsewhere.name();
+        elsewhere
+            .ip("link add wan0 type veth peer name far0\naddr add 198.51.100.1/24 dev wan0")
+            .unwrap();
+        // This host has an address of its own, which is of no use there.
+        ip("link add wan0 type veth peer name far0");
+        ip("addr add 198.51.100.9/24 dev wan0");
+        let on_the_wan = |ip: [u8; 4], netns: &str, mtu| {
+            unmet(&CheckOptions {
+                wan_ip: Some(ip.into()),
+                wan_netns: Some(netns.to_owned()),
+                mtu,
+                ..options()
+            })
+            .unwrap()
+        };
+        let nothing = Vec::<String>::new();
+        assert_eq!(on_the_wan([198, 51, 100, 1], name, 1450), nothing);
+        assert_eq!(
+            on_the_wan([198, 51, 100, 9], name, 1450),
+            [format!(
+                "--wan-ip 198.51.100.9: network namespace {name} does not have this address"
+            )]
+        );
+        assert_eq!(
+            on_the_wan([198, 51, 100, 1], name, 1500),
+            [
+                "--wan-ip 198.51.100.1: interface wan0 has MTU 1500, tenant packets of 1500 bytes need 1550 (or give the \
+                 tenants' largest MTU as --mtu, here at most 1450)"
+            ]
+        );
+        assert_eq!(
+            on_the_wan([198, 51, 100, 1], "l2gw-none", 1450),
+            [
+                "--wan-netns: this host has no network namespace l2gw-none (`ip netns list` shows them, `ip netns add \
+                 l2gw-none` makes it)"
+            ]
+        );
+    }
+
+    #[test]
     fn what_the_kernel_refuses_is_told_in_its_words() {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         // Somebody else has the key and port that the small network needs.
         ip("link add other type vxlan id 1 dstport 4789 local 192.0.2.1");
-        let refused = realise_a_network(None).unwrap();
+        let refused = realise_a_network(None, Places::default()).unwrap();
         assert!(
             refused
                 .iter()
@@ -326,6 +394,6 @@ mod tests {
             "{refused:?}"
         );
         // The trial has a namespace of its own, where nobody has.
-        assert_eq!(trial(None).unwrap(), Vec::<String>::new());
+        assert_eq!(trial(None, false).unwrap(), Vec::<String>::new());
     }
 }

@@ -25,6 +25,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hardware_vtep::{Database, NAME, Publication};
@@ -33,6 +34,7 @@ use ovsdb::{Connection, ConnectionOptions, Link, Target};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Interval;
 
 use self::drops::Drops;
 use self::faults::{Faults, publication};
@@ -44,6 +46,7 @@ use self::worker::{Turn, Worker};
 use crate::control::Control;
 use crate::error::Error;
 use crate::kernel::desired::NodeConfig;
+use crate::kernel::netns::{Bearer, NetworkNamespace};
 use crate::kernel::outline::Outline;
 use crate::kernel::{Kernel, sysctl};
 use crate::learnt::Telling;
@@ -53,6 +56,7 @@ use crate::metrics::{self, Metrics};
 use crate::options::SwitchOptions;
 use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
 use crate::path_mtu::PathMtu;
+use crate::places::Places;
 use crate::supervisor::Supervisor;
 
 /// How often everything is looked at, whether the kernel told of changes or not.
@@ -61,6 +65,9 @@ const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(300);
 /// How often we look whether bridged frames were put through the host's packet filter: it may drop them all, and nobody
 /// notifies of it.
 const LOOK_AT_NETFILTER: Duration = Duration::from_secs(5);
+
+/// How often we look who bears the name of the network namespace for tunnels to remote gateways.
+const LOOK_AT_NAMES: Duration = Duration::from_secs(1);
 
 /// How often we look whether networks flood more than they may.
 const LOOK_AT_DROPS: Duration = Duration::from_secs(10);
@@ -84,14 +91,52 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     let vlan_form = options.vlan_form.choose().map_err(Error::Kernel)?;
     let config = options.node_config(sysctl::has_ipv6(), vlan_form)?;
     let _lock = Lock::take(&options.state_dir)?;
-    let sessions = Sessions::resume(&config, &options.state_dir).await;
+    let halt = Arc::new(AtomicBool::new(false));
+    let mut stop = Stop::on_signals(Arc::clone(&halt))?;
+    loop {
+        let daemon = begin(&options, config.clone(), &halt, &stop).await?;
+        match daemon.run(&mut stop).await? {
+            Ending::Asked => break,
+            Ending::OtherNamespace => {
+                tracing::warn!("--wan-netns names another network namespace now: beginning anew");
+            }
+        }
+    }
+    tracing::info!("switch stopped; the kernel goes on forwarding");
+    Ok(())
+}
+
+/// Why the switch ends.
+enum Ending {
+    /// By a signal.
+    Asked,
+    /// The name of the network namespace for tunnels to remote gateways has gone to another one. All that was opened in the
+    /// one before must go; begun anew the switch finds devices that lead there, as after any restart, and replaces them.
+    OtherNamespace,
+}
+
+/// Opens all that the switch works with.
+async fn begin(
+    options: &SwitchOptions,
+    config: NodeConfig,
+    halt: &Arc<AtomicBool>,
+    stop: &Stop,
+) -> Result<Daemon, Error> {
+    let vlan_form = config.vlan_form;
+    let places = Places::open(options.wan_netns.as_deref(), &options.state_dir)?;
+    let config = NodeConfig {
+        wan_underlay: places.wan,
+        ..config
+    };
+    let sessions = Sessions::resume(&config, &places.underlays, &options.state_dir).await;
     let vlans = (!options.ports.is_empty()).then_some(vlan_form);
     if let Some(missing) = missing_programs(vlans).next() {
         return Err(missing.into());
     }
-    let mut kernel = Kernel::open(config.clone()).map_err(Error::Kernel)?;
+    let mut kernel =
+        Kernel::open_with(config.clone(), places.underlays.clone()).map_err(Error::Kernel)?;
     check_interfaces(&config, &mut kernel)?;
-    warn_of_foreign_addresses(&config);
+    warn_of_foreign_addresses(&config, &places);
 
     let directory = state_dir(&options.state_dir)?;
     let server = OvsdbServer::new(directory.clone(), options.listen.clone())?;
@@ -99,10 +144,12 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     let target = Target::Unix(server.socket());
     let connection = Connection::start(target.into(), NAME, ConnectionOptions::default());
     let connection = Arc::new(connection);
-    let halt = Arc::new(AtomicBool::new(false));
-    let stop = Stop::on_signals(Arc::clone(&halt))?;
-    let (cuts, sentry) = protection(&options, &config, &halt)?;
-    let path_mtu = PathMtu::start(config.wan_ip, config.mtu)
+    let (cuts, sentry) = protection(options, &config, halt)?;
+    let path_mtu = places
+        .underlays
+        .at(config.wan_underlay, || {
+            PathMtu::start(config.wan_ip, config.mtu)
+        })
         .inspect_err(|error| tracing::warn!(%error, "ways to remote gateways are not measured"))
         .ok();
     let (outline, shown) = watch::channel(None);
@@ -123,36 +170,38 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
     let tunnels = tunnels::tell(sessions, switch(), Arc::clone(&connection), shown);
     beside.spawn(tunnels);
     let control = Control::listen(&directory, Arc::clone(&cuts))?;
-    let publication = publication(&options, &config);
+    let publication = publication(options, &config);
     tracing::info!(
         name = %config.switch,
         tunnel_ip = %config.tunnel_ip,
         wan_ip = %config.wan_ip,
+        wan_netns = options.wan_netns,
         vlan_form = %config.vlan_form,
         socket = %server.socket().display(),
         "switch started"
     );
-    let daemon = Daemon {
+    Ok(Daemon {
         worker: Some(Worker {
             kernel,
             config: Arc::new(config),
             replica: Arc::clone(connection.replica()),
             stop: Arc::clone(&stop.flag),
             turn: Turn {
-                halt,
+                halt: Arc::clone(halt),
                 news: connection.wakeups(),
             },
             cuts: Arc::clone(&cuts),
             drops: Drops::default(),
             path_mtu,
             sentry,
+            nameless: None,
             asked: None,
             unwritten: origin == Origin::Created,
         }),
         connection,
         outline,
         metrics,
-        _beside: beside,
+        beside,
         server,
         publication,
         pause: FIRST_PAUSE,
@@ -160,10 +209,7 @@ pub(crate) async fn serve(options: SwitchOptions) -> Result<(), Error> {
         telling: Telling::default(),
         cuts,
         _control: control,
-    };
-    daemon.run(stop).await?;
-    tracing::info!("switch stopped; the kernel goes on forwarding");
-    Ok(())
+    })
 }
 
 /// The list of networks that are cut off the WAN, and what looks for more of them.
@@ -200,7 +246,7 @@ struct Daemon {
     outline: watch::Sender<Option<Arc<Outline>>>,
     metrics: Arc<Metrics>,
     /// Whatever else tells of the switch; ended with it.
-    _beside: JoinSet<()>,
+    beside: JoinSet<()>,
     server: OvsdbServer,
     publication: Publication,
     /// Before what was refused is tried again.
@@ -226,9 +272,21 @@ pub(crate) enum Wake {
     Drops,
     /// A way to a remote gateway carries less than before, or more.
     Paths,
+    /// The network namespace for tunnels to remote gateways lost its name, or has it back.
+    Namespace,
     Everything,
     /// What was learnt is due to be told: no pass.
     Learnt,
+}
+
+/// What a look at the name of a network namespace came to.
+enum Noted {
+    /// It is as it was.
+    Nothing,
+    /// It is to be told of.
+    Change,
+    /// It names another one.
+    Another,
 }
 
 /// What is to be done after a pass.
@@ -242,8 +300,15 @@ enum Verdict {
 }
 
 impl Daemon {
-    async fn run(mut self, mut stop: Stop) -> Result<(), Error> {
-        let [route, filter] = self.notifications()?;
+    /// Until it ends; nothing it opened is open then.
+    async fn run(mut self, stop: &mut Stop) -> Result<Ending, Error> {
+        let ending = self.work(stop).await;
+        self.beside.shutdown().await;
+        ending
+    }
+
+    async fn work(&mut self, stop: &mut Stop) -> Result<Ending, Error> {
+        let notifications = self.notifications()?;
         let mut database = self.connection.wakeups();
         let mut drops = tokio::time::interval(LOOK_AT_DROPS);
         drops.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -256,6 +321,9 @@ impl Daemon {
         everything.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut netfilter = tokio::time::interval(LOOK_AT_NETFILTER);
         netfilter.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let namespace = worker.and_then(|worker| worker.kernel.wan_namespace());
+        let mut names = tokio::time::interval(LOOK_AT_NAMES);
+        names.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut supervisor = Supervisor::from_environment();
         supervisor.ready();
         let mut truce = Instant::now();
@@ -265,17 +333,21 @@ impl Daemon {
                 biased;
                 _ = stop.raised.wait_for(|raised| *raised) => {
                     supervisor.stopping();
-                    return Ok(());
+                    return Ok(Ending::Asked);
                 }
                 () = supervisor.keep_told() => continue,
                 _ = cut.changed() => Wake::Cuts,
                 () = cuts.due() => continue,
                 _ = database.changed() => Wake::Database,
-                () = readable(&route, truce) => Wake::Kernel,
-                () = readable(&filter, truce) => Wake::Kernel,
+                () = readable(&notifications, truce) => Wake::Kernel,
                 _ = netfilter.tick() => Wake::Kernel,
                 _ = drops.tick(), if limits => Wake::Drops,
                 true = changed(&mut paths) => Wake::Paths,
+                bearer = bearer(&mut names, namespace.as_deref()) => match self.note(bearer) {
+                    Noted::Another => return Ok(Ending::OtherNamespace),
+                    Noted::Nothing => continue,
+                    Noted::Change => Wake::Namespace,
+                },
                 () = sleep_until(retry) => Wake::Retry,
                 _ = everything.tick() => Wake::Everything,
                 () = self.telling.due() => Wake::Learnt,
@@ -298,17 +370,39 @@ impl Daemon {
         }
     }
 
-    fn notifications(&self) -> Result<[AsyncFd<Arc<Socket>>; 2], Error> {
-        let [route, filter] = match &self.worker {
-            Some(worker) => worker.kernel.notifications(),
-            None => return Err(lost_worker()),
+    fn notifications(&self) -> Result<Vec<AsyncFd<Arc<Socket>>>, Error> {
+        let Some(worker) = &self.worker else {
+            return Err(lost_worker());
         };
         #[expect(
             deprecated,
             reason = "the replacement is unsafe, for descriptors that may be closed under tokio; a Socket owns its own"
         )]
         let register = |socket| AsyncFd::new(socket).map_err(Error::Runtime);
-        Ok([register(route)?, register(filter)?])
+        worker
+            .kernel
+            .notifications()
+            .into_iter()
+            .map(register)
+            .collect()
+    }
+
+    /// Takes in who bears the name of the network namespace for tunnels to remote gateways.
+    fn note(&mut self, bearer: Bearer) -> Noted {
+        let Some(worker) = &mut self.worker else {
+            return Noted::Nothing;
+        };
+        let namespace = worker.kernel.wan_namespace();
+        let nameless = match bearer {
+            Bearer::Another => return Noted::Another,
+            Bearer::Nobody => namespace.map(|namespace| namespace.name().to_owned()),
+            Bearer::Same => None,
+        };
+        if worker.nameless == nameless {
+            return Noted::Nothing;
+        }
+        worker.nameless = nameless;
+        Noted::Change
     }
 
     /// An ovsdb-server that died is started again; its database is on disk.
@@ -435,14 +529,30 @@ impl Daemon {
     }
 }
 
-async fn readable(socket: &AsyncFd<Arc<Socket>>, not_before: Instant) {
+/// Until one of them has something to read; the pass reads them all empty.
+async fn readable(sockets: &[AsyncFd<Arc<Socket>>], not_before: Instant) {
     tokio::time::sleep_until(not_before.into()).await;
-    match socket.readable().await {
-        // The pass reads it empty.
-        Ok(mut guard) => guard.clear_ready(),
-        // Only when the runtime is going down.
-        Err(_) => std::future::pending().await,
-    }
+    let any = std::future::poll_fn(|context| {
+        let mut any = Poll::Pending;
+        for socket in sockets {
+            // An error only when the runtime is going down.
+            if let Poll::Ready(Ok(mut guard)) = socket.poll_read_ready(context) {
+                guard.clear_ready();
+                any = Poll::Ready(());
+            }
+        }
+        any
+    });
+    any.await;
+}
+
+/// Who bears the name of a network namespace when it is next looked at.
+async fn bearer(names: &mut Interval, namespace: Option<&NetworkNamespace>) -> Bearer {
+    let Some(namespace) = namespace else {
+        return std::future::pending().await;
+    };
+    names.tick().await;
+    namespace.bearer()
 }
 
 /// Whether something changed that may be there.

@@ -6,15 +6,17 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use crate::daemon::state_dir;
-use crate::error::Error;
+use crate::error::{BadNamespace, Error};
 use crate::kernel::Kernel;
 use crate::kernel::desired::NodeConfig;
 use crate::kernel::state::KernelState;
+use crate::kernel::underlay::Underlay;
 use crate::kernel::vlan::VlanForm;
 use crate::lock::Lock;
 use crate::ovsdb_server::OvsdbServer;
+use crate::places::Places;
 
-/// Removes our devices and packet filter, and stops the ovsdb-server of the state directory. Interfaces given to the
+/// Removes our devices and packet filters, and stops the ovsdb-server of the state directory. Interfaces given to the
 /// switch are let go of and stay up.
 pub(crate) fn down(path: &Path) -> Result<(), Error> {
     if !nix::unistd::geteuid().is_root() {
@@ -23,7 +25,16 @@ pub(crate) fn down(path: &Path) -> Result<(), Error> {
     // Known here, so that a wrong path is an error and no new directory.
     let directory = state_dir(path)?;
     let _lock = Lock::take(&directory)?;
-    let mut kernel = Kernel::open(nobody()).map_err(Error::Kernel)?;
+    let (places, bad) = Places::remembered(&directory)?;
+    for error in bad {
+        match error {
+            // With it went what was in it.
+            BadNamespace::None(name) => tracing::info!("network namespace {name} is gone"),
+            error => return Err(Error::NotRemoved(error.to_string())),
+        }
+    }
+    let mut kernel =
+        Kernel::open_with(nobody(places.wan), places.underlays).map_err(Error::Kernel)?;
     let never = AtomicBool::new(false);
     loop {
         let report = kernel
@@ -39,6 +50,10 @@ pub(crate) fn down(path: &Path) -> Result<(), Error> {
             break;
         }
     }
+    Places::forget(&directory).map_err(|source| Error::StateDir {
+        path: directory.clone(),
+        source,
+    })?;
     if OvsdbServer::new(directory, Vec::new())?.stop()? {
         tracing::info!("ovsdb-server stopped");
     }
@@ -46,11 +61,12 @@ pub(crate) fn down(path: &Path) -> Result<(), Error> {
 }
 
 /// A switch that was given nothing: enough to see and to remove what is there.
-pub(crate) fn nobody() -> NodeConfig {
+pub(crate) fn nobody(wan_underlay: Underlay) -> NodeConfig {
     NodeConfig {
         switch: "".into(),
         tunnel_ip: Ipv4Addr::UNSPECIFIED,
         wan_ip: Ipv4Addr::UNSPECIFIED,
+        wan_underlay,
         ports: BTreeMap::new(),
         mtu: 0,
         ipv6: false,

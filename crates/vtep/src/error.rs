@@ -1,9 +1,12 @@
 //! What keeps the switch from starting, each in one line that says what to do.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use thiserror::Error;
+
+use crate::kernel::underlay::Side;
 
 /// Why `l2gw vtep` did not start or could not go on.
 #[derive(Debug, Error)]
@@ -22,6 +25,12 @@ pub enum Error {
         /// The interface's name.
         interface: String,
     },
+    /// The network namespace for tunnels to remote gateways can't be used.
+    #[error("--wan-netns: {0}")]
+    WanNetns(#[from] BadNamespace),
+    /// Both ends of tunnels would have one address, which is what they are told apart by.
+    #[error("--wan-netns: --wan-ip {0} is the address of --tunnel-ip; it must be another one")]
+    OneAddress(Ipv4Addr),
     /// A program is missing.
     #[error(transparent)]
     Missing(#[from] Missing),
@@ -114,6 +123,67 @@ pub enum Error {
     /// The runtime failed us.
     #[error("{0}")]
     Runtime(#[source] io::Error),
+}
+
+/// A network namespace that tunnels can't run in.
+#[derive(Debug, Error)]
+pub enum BadNamespace {
+    /// There is none.
+    #[error(
+        "this host has no network namespace {0} (`ip netns list` shows them, `ip netns add {0}` makes it)"
+    )]
+    None(String),
+    /// It is the switch's own.
+    #[error("the switch is in network namespace {0} itself; leave the option out")]
+    Own(String),
+    /// It can't be entered.
+    #[error(
+        "entering network namespace {0} takes the capability CAP_SYS_ADMIN (the unit gives it with wan-netns.conf)"
+    )]
+    Forbidden(String),
+    /// It can't be used.
+    #[error("network namespace {name}: {source}")]
+    Other {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl BadNamespace {
+    pub(crate) fn of(name: &str, error: io::Error) -> Self {
+        let name = name.to_owned();
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::None(name),
+            io::ErrorKind::PermissionDenied => Self::Forbidden(name),
+            _ => Self::Other {
+                name,
+                source: error,
+            },
+        }
+    }
+}
+
+/// An address that an end of tunnels of ours should have is not there.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{option} {ip}: {place} does not have this address")]
+pub(crate) struct MissingAddress {
+    option: &'static str,
+    ip: Ipv4Addr,
+    place: String,
+}
+
+impl MissingAddress {
+    /// `netns`: the network namespace, if it is not the switch's own.
+    pub(crate) fn new(side: Side, ip: Ipv4Addr, netns: Option<String>) -> Self {
+        let option = side.option();
+        let place = match netns {
+            Some(name) => format!("network namespace {name}"),
+            None => "this host".to_owned(),
+        };
+        Self { option, ip, place }
+    }
 }
 
 /// A program or file we need is not there.

@@ -6,6 +6,7 @@
 //! | `daemon` | the loop: database and kernel are made to match |
 //! | `learnt` | what the kernel learnt is told in the database |
 //! | `ovsdb_server` | the database's server |
+//! | `places` | the network namespaces its tunnels run in |
 //! | `path_mtu` | whether the ways to remote gateways carry tenants' packets |
 //! | `loops` | networks that loop are cut off the WAN |
 //! | [`kernel`] | bridges, VXLAN devices, forwarding entries, packet filter: desired − actual = plan |
@@ -34,6 +35,7 @@ mod metrics;
 pub mod options;
 mod ovsdb_server;
 mod path_mtu;
+mod places;
 pub mod show;
 mod supervisor;
 pub mod trace;

@@ -35,7 +35,8 @@ use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::kernel::counters::{self, Counters};
 use crate::kernel::name::InterfaceName;
-use crate::kernel::outline::{Outline, Side};
+use crate::kernel::outline::Outline;
+use crate::kernel::underlay::Side;
 use crate::loops::Cuts;
 
 /// Upper bounds in seconds: a MAC takes a millisecond, 100,000 of them a second, a thousand networks three.
@@ -74,6 +75,7 @@ impl EncodeLabelValue for Wake {
             Self::Cuts => "loops",
             Self::Drops => "flood_limit",
             Self::Paths => "paths",
+            Self::Namespace => "namespace",
             Self::Retry => "retry",
             Self::Everything => "clock",
             Self::Learnt => "learnt",

@@ -13,6 +13,7 @@ use ovsdb::Target;
 use crate::error::Error;
 use crate::kernel::desired::NodeConfig;
 use crate::kernel::name::InterfaceName;
+use crate::kernel::underlay::Underlay;
 use crate::kernel::vlan::{self, VlanForm};
 use crate::loops::Terms;
 
@@ -121,6 +122,9 @@ pub struct CheckOptions {
     /// This host's address towards remote gateways
     #[arg(long, value_name = "IP", value_parser = tunnel_endpoint)]
     pub wan_ip: Option<Ipv4Addr>,
+    /// Network namespace that has the WAN IP
+    #[arg(long, value_name = "NAME", value_parser = netns_name, requires = "wan_ip")]
+    pub wan_netns: Option<String>,
     /// Physical port: its name, and the interface it is. May be given several times
     #[arg(long = "port", value_name = "NAME=INTERFACE")]
     pub ports: Vec<PortOption>,
@@ -147,6 +151,10 @@ pub struct SwitchOptions {
     /// This host's address towards remote gateways [default: the tunnel IP]
     #[arg(long, value_name = "IP", value_parser = tunnel_endpoint)]
     pub wan_ip: Option<Ipv4Addr>,
+    /// Network namespace (ip-netns(8)) that has the WAN IP: tunnels to remote gateways run there, those to the cloud's own
+    /// hosts in this one [default: both run in this one, and nftables keeps them apart]
+    #[arg(long, value_name = "NAME", value_parser = netns_name, requires = "wan_ip")]
+    pub wan_netns: Option<String>,
     /// Physical port: its name, and the interface it is. May be given several times; a port named "border" that leads
     /// nowhere is always there
     #[arg(long = "port", value_name = "NAME=INTERFACE")]
@@ -250,6 +258,13 @@ fn tunnel_endpoint(text: &str) -> Result<Ipv4Addr, String> {
     }
 }
 
+fn netns_name(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('/') || text == "." || text == ".." {
+        return Err("expected the name of a network namespace".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn listen_target(text: &str) -> Result<Target, String> {
     match text.parse().map_err(|error| format!("{error}"))? {
         target @ Target::PassiveTcp(_) => Ok(target),
@@ -278,11 +293,14 @@ impl SwitchOptions {
         }
     }
 
-    /// What the kernel side needs to know.
+    /// What the kernel side needs to know, with tunnels in its own network namespace.
     ///
     /// # Errors
-    /// A port's name or interface is given twice.
+    /// A port's name or interface is given twice, or both ends of tunnels have one address in two network namespaces.
     pub fn node_config(&self, ipv6: bool, vlan_form: VlanForm) -> Result<NodeConfig, Error> {
+        if self.wan_netns.is_some() && self.wan_ip() == self.tunnel_ip {
+            return Err(Error::OneAddress(self.tunnel_ip));
+        }
         let mut ports: BTreeMap<Arc<str>, Option<InterfaceName>> = BTreeMap::new();
         ports.insert(BORDER.into(), None);
         for PortOption { name, interface } in &self.ports {
@@ -300,6 +318,7 @@ impl SwitchOptions {
             switch: self.name.as_str().into(),
             tunnel_ip: self.tunnel_ip,
             wan_ip: self.wan_ip(),
+            wan_underlay: Underlay::Own,
             ports,
             mtu: self.mtu,
             ipv6,
@@ -382,6 +401,14 @@ mod tests {
                 "expected ptcp",
             ),
             (
+                "--name sw --tunnel-ip 10.0.0.1 --wan-netns wan",
+                "--wan-ip <IP>",
+            ),
+            (
+                "--name sw --tunnel-ip 10.0.0.1 --wan-ip 192.0.2.1 --wan-netns a/b",
+                "expected the name of a network namespace",
+            ),
+            (
                 "--name sw --tunnel-ip 10.0.0.1 --manager ptcp:6640",
                 "expected tcp",
             ),
@@ -397,5 +424,12 @@ mod tests {
             .node_config(true, VlanForm::Steered)
             .unwrap_err();
         assert_eq!(error.to_string(), "--port: eth1 is given twice");
+        let one_address = "--name sw --tunnel-ip 10.0.0.1 --wan-ip 10.0.0.1 --wan-netns wan";
+        let switch = parse(one_address).unwrap().switch.unwrap();
+        let error = switch.node_config(true, VlanForm::Steered).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--wan-netns: --wan-ip 10.0.0.1 is the address of --tunnel-ip; it must be another one"
+        );
     }
 }

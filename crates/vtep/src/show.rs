@@ -19,10 +19,10 @@ use crate::error::Error;
 use crate::kernel::counters::{self, Counters};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::state::{ALIAS, Bridge, KernelState, Vxlan};
-use crate::kernel::storm;
 use crate::kernel::{Kernel, LearntStation};
 use crate::loops::{Cut, on_disk};
 use crate::options::{Format, ShowOptions};
+use crate::places::Places;
 
 /// ovsdb-server answers at once or not at all.
 const DATABASE_WITHIN: Duration = Duration::from_secs(3);
@@ -33,18 +33,21 @@ const DATABASE_WITHIN: Duration = Duration::from_secs(3);
 /// The kernel can't be read.
 pub async fn show(options: &ShowOptions) -> Result<String, Error> {
     let database = database(&options.state_dir.join("db.sock")).await;
+    let (places, bad) = Places::remembered(&options.state_dir)?;
+    let (wan, underlays) = (places.wan, places.underlays.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let mut kernel = Kernel::open(crate::down::nobody())?;
+        let mut kernel = Kernel::open_with(crate::down::nobody(wan), underlays)?;
         let state = kernel.observe()?.clone();
         let learnt = kernel.learnt_in_detail()?;
         // Without the packet filter there is no limit either.
-        let dropped = storm::dropped().unwrap_or_default();
+        let dropped = kernel.flood_drops().unwrap_or_default();
         Ok((state, learnt, dropped, counters::read()?))
     });
     let read = work.await.map_err(|error| Error::Runtime(error.into()))?;
     let (kernel, learnt, dropped, counted) = read.map_err(Error::Kernel)?;
     let asked = database.as_ref().map(|held| &held.state);
-    let mut view = View::new(&kernel, &learnt, asked);
+    let mut view = View::new(&kernel, &learnt, asked, &places);
+    view.not_looked_at = bad.iter().map(ToString::to_string).collect();
     if let Some(network) = &options.network {
         view.networks.retain(|shown| shown.name == *network);
         if view.networks.is_empty() {
@@ -117,6 +120,8 @@ pub(crate) fn bfd(row: &TunnelRow) -> Option<String> {
 struct View {
     /// Whether the database answered.
     database: bool,
+    /// Network namespaces of tunnels that can't be looked into, and why.
+    not_looked_at: Vec<String>,
     networks: Vec<Network>,
 }
 
@@ -143,6 +148,8 @@ struct Device {
     side: Side,
     key: u32,
     device: String,
+    /// The network namespace they run in, if it is not the switch's own.
+    netns: Option<String>,
     #[serde(flatten)]
     counted: Counters,
 }
@@ -222,7 +229,12 @@ enum State {
 }
 
 impl View {
-    fn new(kernel: &KernelState, learnt: &[LearntStation], database: Option<&SwitchState>) -> Self {
+    fn new(
+        kernel: &KernelState,
+        learnt: &[LearntStation],
+        database: Option<&SwitchState>,
+        places: &Places,
+    ) -> Self {
         let mut named: BTreeMap<InterfaceName, String> = BTreeMap::new();
         for (name, bridge) in &kernel.bridges {
             let alias = bridge.link.alias.strip_prefix(ALIAS).unwrap_or_default();
@@ -248,7 +260,7 @@ impl View {
                 bindings: bindings.collect(),
                 interfaces: interfaces(kernel, bridge),
                 tunnels: tunnels(kernel, bridge),
-                devices: devices(kernel, bridge),
+                devices: devices(kernel, bridge, places),
                 macs: macs(
                     kernel,
                     bridge,
@@ -260,6 +272,7 @@ impl View {
         });
         Self {
             database: database.is_some(),
+            not_looked_at: Vec::new(),
             networks: networks.collect(),
         }
     }
@@ -332,7 +345,7 @@ fn interfaces(kernel: &KernelState, bridge: InterfaceName) -> Vec<Port> {
         .collect()
 }
 
-fn devices(kernel: &KernelState, bridge: InterfaceName) -> Vec<Device> {
+fn devices(kernel: &KernelState, bridge: InterfaceName, places: &Places) -> Vec<Device> {
     let vxlans = kernel.vxlans.iter();
     let mut devices: Vec<_> = vxlans
         .filter(|(_, vxlan)| vxlan.port.bridge == Some(bridge))
@@ -340,6 +353,7 @@ fn devices(kernel: &KernelState, bridge: InterfaceName) -> Vec<Device> {
             side: side(vxlan),
             key: vxlan.identity.vni,
             device: name.to_string(),
+            netns: places.name(vxlan.identity.underlay),
             counted: Counters::default(),
         })
         .collect();

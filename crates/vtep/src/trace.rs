@@ -8,12 +8,13 @@ use std::net::IpAddr;
 use model::switch::LogicalSwitchName;
 use model::value::MacAddress;
 
-use crate::error::Error;
+use crate::error::{BadNamespace, Error};
 use crate::kernel::name::InterfaceName;
-use crate::kernel::state::{Bridge, Destination, KernelState, Peer, Vxlan};
+use crate::kernel::state::{Bridge, Destination, KernelState, Peer, Vxlan, VxlanIdentity};
 use crate::kernel::{Kernel, LearntStation};
 use crate::loops::{Cut, on_disk};
 use crate::options::TraceOptions;
+use crate::places::Places;
 use crate::show::{Held, bfd, database};
 
 /// What becomes of a frame, a line for each reason.
@@ -22,8 +23,10 @@ use crate::show::{Held, bfd, database};
 /// The kernel can't be read.
 pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
     let database = database(&options.state_dir.join("db.sock")).await;
+    let (places, bad) = Places::remembered(&options.state_dir)?;
+    let (wan, underlays) = (places.wan, places.underlays.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let mut kernel = Kernel::open(crate::down::nobody())?;
+        let mut kernel = Kernel::open_with(crate::down::nobody(wan), underlays)?;
         let state = kernel.observe()?.clone();
         let learnt = kernel.learnt_in_detail()?;
         Ok((state, learnt))
@@ -56,6 +59,8 @@ pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
             let place = Place {
                 kernel: &kernel,
                 database: database.as_ref(),
+                places: &places,
+                bad: &bad,
                 cut: cuts.get(network.as_str()),
                 name,
                 bridge,
@@ -79,6 +84,9 @@ pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
 struct Place<'a> {
     kernel: &'a KernelState,
     database: Option<&'a Held>,
+    places: &'a Places,
+    /// Network namespaces of tunnels that can't be looked into.
+    bad: &'a [BadNamespace],
     /// Why the network is off the WAN.
     cut: Option<&'a Cut>,
     name: InterfaceName,
@@ -158,7 +166,12 @@ impl Place<'_> {
 
     fn tunnel(&self, vxlan: &Vxlan, to: &Destination, lines: &mut Vec<String>) {
         let (key, port) = (to.vni, to.udp_port);
-        lines.push(format!("as VXLAN with key {key} to UDP port {port}"));
+        let VxlanIdentity { underlay, .. } = vxlan.identity;
+        let place = match self.places.name(underlay) {
+            Some(name) => format!(" in network namespace {name}"),
+            None => String::new(),
+        };
+        lines.push(format!("as VXLAN with key {key} to UDP port {port}{place}"));
         if !vxlan.up {
             lines.push("dropped there: the VXLAN device is down".to_owned());
         }
@@ -170,22 +183,21 @@ impl Place<'_> {
             ip: to.ip,
             vni: key,
         };
-        let filter = self.kernel.filter.as_ref();
-        let admitted = filter.is_some_and(|filter| {
-            let side = if vxlan.is_wan() {
-                &filter.wan
-            } else {
-                &filter.inside
-            };
-            side.contains(&peer)
-        });
+        let filter = self.kernel.filters.get(&underlay);
+        let side = vxlan.identity.side();
+        let admitted = filter.is_some_and(|filter| filter.peers(side).contains(&peer));
         lines.push(match (admitted, filter) {
             (true, _) => format!("answers from {} with key {key} are admitted", to.ip),
             (false, Some(_)) => format!(
                 "answers from {} with key {key} are dropped by the filter",
                 to.ip
             ),
-            (false, None) => "the packet filter is missing".to_owned(),
+            (false, None) => match self.bad.first() {
+                Some(bad) if self.places.is_elsewhere(underlay) => {
+                    format!("the packet filter there is not looked at: {bad}")
+                }
+                _ => "the packet filter is missing".to_owned(),
+            },
         });
     }
 

@@ -13,31 +13,45 @@ use testkit::topology::Topology;
 use crate::{WAN_VNI, connect, l2gw};
 
 const UNIT: &str = include_str!("../../../../dist/l2gw-vtep.service");
+/// What is added to it for `--wan-netns`.
+const WAN_NETNS: &str = include_str!("../../../../dist/l2gw-vtep.service.d/wan-netns.conf");
 
-/// What the unit says of something.
-fn said(key: &str) -> Result<&'static str> {
-    let line = UNIT.lines().find_map(|line| line.strip_prefix(key));
+/// What the links of these clouds carry: without it the log warns of the way to the remote gateway, sooner or later.
+const TENANTS: [&str; 2] = ["--mtu", "1450"];
+
+/// What a unit says of something.
+fn said(unit: &'static str, key: &str) -> Result<&'static str> {
+    let line = unit.lines().find_map(|line| line.strip_prefix(key));
     let value = line.and_then(|rest| rest.strip_prefix('='));
     value.with_context(|| format!("the unit says nothing of {key}"))
+}
+
+/// The capabilities that these units give, one after the other.
+fn capabilities(units: &[&'static str]) -> Result<Vec<&'static str>> {
+    let mut all = Vec::new();
+    for unit in units {
+        all.extend(said(unit, "CapabilityBoundingSet")?.split_whitespace());
+    }
+    Ok(all)
 }
 
 /// The program under the restrictions of the unit that can be had without systemd, and with a service manager's socket. A
 /// host that systemd started has a file system for programs (bpf) mounted; tc would mount one itself, which needs more
 /// than the unit gives.
-fn confined(directory: &Path) -> Result<PathBuf> {
-    let capabilities: String = said("CapabilityBoundingSet")?
-        .split_whitespace()
+fn confined(directory: &Path, units: &[&'static str]) -> Result<PathBuf> {
+    let capabilities: String = capabilities(units)?
+        .into_iter()
         .map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase()))
         .collect();
-    ensure!(said("NoNewPrivileges")? == "yes" && said("Type")? == "notify");
+    ensure!(said(UNIT, "NoNewPrivileges")? == "yes" && said(UNIT, "Type")? == "notify");
     let script = format!(
         "#!/bin/sh\n\
-         if [ \"$1\" = vtep ]; then NOTIFY_SOCKET={} WATCHDOG_USEC=1000000; export NOTIFY_SOCKET WATCHDOG_USEC; fi\n\
+         if [ \"$1\" = vtep ]; then NOTIFY_SOCKET={} WATCHDOG_USEC=60000000; export NOTIFY_SOCKET WATCHDOG_USEC; fi\n\
          umask {}\n\
          [ \"$(stat -f -c %T /sys/fs/bpf)\" = bpf_fs ] || mount -t bpf bpf /sys/fs/bpf\n\
          exec setpriv --bounding-set=-all{capabilities} --inh-caps=-all --no-new-privs {} \"$@\"\n",
         directory.join("notify").display(),
-        said("UMask")?,
+        said(UNIT, "UMask")?,
         l2gw().display()
     );
     let program = directory.join("l2gw");
@@ -62,7 +76,8 @@ fn the_capabilities_of_the_unit_suffice_and_no_others_are_held() -> Result<()> {
         Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
     };
 
-    let mut confined = Installation::new(confined(directory.path())?, a)?;
+    let mut confined =
+        Installation::new(confined(directory.path(), &[UNIT])?, a)?.with_vtep_options(TENANTS);
     confined.start()?;
     assert_eq!(heard()?, "READY=1");
     assert_eq!(heard()?, "WATCHDOG=1");
@@ -134,5 +149,59 @@ fn the_capabilities_of_the_unit_suffice_and_no_others_are_held() -> Result<()> {
             .args(["-o", "link", "show", "group", "77"]),
     )?;
     assert_eq!(links, "", "devices of ours");
+    Ok(())
+}
+
+#[test]
+fn tunnels_in_a_namespace_of_their_own_take_one_more_capability() -> Result<()> {
+    let mut topology = Topology::two_clouds()?;
+    if let Some(a) = topology.clouds.first_mut() {
+        a.move_wan()?;
+    }
+    let [a, b] = topology.all()?;
+    let directory = tempfile::tempdir()?;
+    let _service_manager = UnixDatagram::bind(directory.path().join("notify"))?;
+    let outside = a.gateway.outside();
+
+    // Without it the switch does not start, and check names what is lacking.
+    let bare = Installation::new(confined(directory.path(), &[UNIT])?, a)?;
+    let said = bare.vtep_command().output()?;
+    let needed = format!(
+        "--wan-netns: entering network namespace {} takes the capability CAP_SYS_ADMIN (the unit gives it with wan-netns.conf)",
+        outside.name()
+    );
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert!(!said.status.success() && told.contains(&needed), "{told}");
+    let wan_ip = a.gateway.wan_ip.to_string();
+    let check = ["vtep", "check", "--mtu", "1450"];
+    let ends = ["--wan-ip", &wan_ip, "--wan-netns", outside.name()];
+    let told = bare.l2gw(&[&check[..], &ends].concat())?;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    assert!(told.contains(&needed), "{told}");
+
+    let mut confined = Installation::new(confined(directory.path(), &[UNIT, WAN_NETNS])?, a)?
+        .with_vtep_options(TENANTS);
+    assert_eq!(
+        confined.succeed(&[&check[..], &ends].concat())?,
+        "nothing is missing\n"
+    );
+    confined.start()?;
+    confined.attach_network()?;
+    let remote = confined.declare_remote(b)?;
+    let connection = confined.connect(&remote, WAN_VNI, true)?;
+    let _there = connect(b, a, true)?;
+    confined.wait_active(&connection)?;
+    a.vm()?.wait_until_reaches(b.vm()?)?;
+    let log = std::fs::read_to_string(confined.path("vtep.log"))?;
+    for trouble in ["ERROR", "WARN", "Operation not permitted"] {
+        assert!(!log.contains(trouble), "{log}");
+    }
+    confined.take_vtep()?.terminate()?;
+    let state = confined.state_directory().display().to_string();
+    confined.succeed(&["vtep", "down", "--state-dir", &state])?;
+    for netns in [&a.gateway.netns, outside] {
+        let left = testkit::run::run(netns.command("nft").args(["list", "tables"]))?;
+        assert_eq!(left, "", "in {}", netns.name());
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod bad_days;
 mod clock;
 mod confined;
 mod driven;
+mod elsewhere;
 mod emulated;
 mod joined;
 mod killed;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::kernel::storm;
+use crate::kernel::Kernel;
 
 /// A network is told of this long after its last frame that was dropped.
 const TOLD_FOR: Duration = Duration::from_secs(60);
@@ -19,8 +19,8 @@ pub(super) struct Drops {
 
 impl Drops {
     /// Looks again; whether other networks are over the limit than before.
-    pub(super) fn look(&mut self) -> io::Result<bool> {
-        let counted = storm::dropped()?;
+    pub(super) fn look(&mut self, kernel: &Kernel) -> io::Result<bool> {
+        let counted = kernel.flood_drops()?;
         Ok(self.take_in(counted, Instant::now()))
     }
 

@@ -35,7 +35,13 @@ pub(super) fn publication(options: &SwitchOptions, config: &NodeConfig) -> Publi
     });
     Publication {
         name: config.switch.clone(),
-        description: format!("l2gw software VTEP, WAN {}", config.wan_ip),
+        description: match &options.wan_netns {
+            Some(name) => format!(
+                "l2gw software VTEP, WAN {} in network namespace {name}",
+                config.wan_ip
+            ),
+            None => format!("l2gw software VTEP, WAN {}", config.wan_ip),
+        },
         // Towards inside hosts only: other controllers take any address of these for theirs.
         tunnel_ips: [config.tunnel_ip].into(),
         faults: BTreeSet::new(),
@@ -74,6 +80,13 @@ impl Faults {
                 "remote gateway {remote}: the way there carries {carried} bytes, tenants' packets of {mtu} need {needed}: \
                  longer ones go in fragments (tenants' MTU had better be {})",
                 carried.saturating_sub(OVERHEAD)
+            );
+            faults.switch(Complaint::general(words).warning());
+        }
+        if let Some(name) = &pass.nameless {
+            let words = format!(
+                "network namespace {name} was deleted: tunnels to remote gateways go on in it, nameless, until the switch is \
+                 stopped or another one has that name"
             );
             faults.switch(Complaint::general(words).warning());
         }

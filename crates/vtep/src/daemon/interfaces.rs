@@ -1,10 +1,9 @@
 //! What the host must have, and what it had better have, before the switch begins.
 
-use std::collections::BTreeSet;
-
-use crate::error::Error;
+use crate::error::{Error, MissingAddress};
 use crate::kernel::Kernel;
 use crate::kernel::desired::NodeConfig;
+use crate::places::{Places, addresses};
 
 /// Every port's interface is there.
 pub(super) fn check_interfaces(config: &NodeConfig, kernel: &mut Kernel) -> Result<(), Error> {
@@ -21,21 +20,14 @@ pub(super) fn check_interfaces(config: &NodeConfig, kernel: &mut Kernel) -> Resu
 }
 
 /// An address that moves between two gateways may be elsewhere at the moment, so this is no error.
-pub(super) fn warn_of_foreign_addresses(config: &NodeConfig) {
-    let Ok(addresses) = nix::ifaddrs::getifaddrs() else {
-        return;
-    };
-    let held: BTreeSet<_> = addresses
-        .filter_map(|address| Some(address.address?.as_sockaddr_in()?.ip()))
-        .collect();
-    for (option, ip) in [
-        ("--tunnel-ip", config.tunnel_ip),
-        ("--wan-ip", config.wan_ip),
-    ] {
-        if !held.contains(&ip) {
-            tracing::warn!(
-                "{option} {ip}: this host does not have this address; nothing will arrive"
-            );
+pub(super) fn warn_of_foreign_addresses(config: &NodeConfig, places: &Places) {
+    for end in config.ends() {
+        let Ok(held) = places.underlays.at(end.underlay, addresses) else {
+            return;
+        };
+        if !held.iter().any(|held| held.ip == end.ip) {
+            let missing = MissingAddress::new(end.side, end.ip, places.name(end.underlay));
+            tracing::warn!("{missing}; nothing will arrive");
         }
     }
 }

@@ -26,7 +26,9 @@ use crate::bfd::memory::Keeper;
 use crate::bfd::session::{Params, Status};
 use crate::bfd::{Board, Engine, Wanted};
 use crate::kernel::desired::NodeConfig;
+use crate::kernel::netns::Underlays;
 use crate::kernel::outline::Outline;
+use crate::kernel::underlay::End;
 
 /// Before what was refused is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -64,20 +66,25 @@ impl Sessions {
 
     /// Goes on with the sessions that an earlier run left in the state directory: the sooner, the less is it noticed at the
     /// far ends.
-    pub(super) async fn resume(config: &NodeConfig, state_dir: &Path) -> Self {
+    pub(super) async fn resume(
+        config: &NodeConfig,
+        underlays: &Underlays,
+        state_dir: &Path,
+    ) -> Self {
         let (writer, board) = watch::channel(Board::new());
         let writer = Arc::new(writer);
         let keeper = Keeper::new(state_dir);
         let mut left = keeper.left();
         let mut engines = BTreeMap::new();
         let mut trouble = BTreeMap::new();
-        for local in [config.tunnel_ip, config.wan_ip] {
+        for end in config.ends() {
+            let local = end.ip;
             if engines.contains_key(&local) || trouble.contains_key(&local) {
                 continue;
             }
             let sessions = left.remove(&local).unwrap_or_default();
             let writer = Arc::clone(&writer);
-            let socket = patiently_listen(local).await;
+            let socket = patiently_listen(underlays, end).await;
             match socket.and_then(|socket| Engine::start(local, socket, sessions, writer)) {
                 Ok(engine) => drop(engines.insert(local, engine)),
                 Err(error) => {
@@ -114,16 +121,17 @@ pub(super) async fn tell(
 }
 
 /// A run that ended just now may not have let go of the port yet.
-async fn patiently_listen(local: Ipv4Addr) -> io::Result<UdpSocket> {
+async fn patiently_listen(underlays: &Underlays, end: End) -> io::Result<UdpSocket> {
+    let attempt = || underlays.at(end.underlay, || listen(end.ip));
     for _ in 0..ATTEMPTS {
-        match listen(local) {
+        match attempt() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 tokio::time::sleep(BETWEEN_ATTEMPTS).await;
             }
             outcome => return outcome,
         }
     }
-    listen(local)
+    attempt()
 }
 
 struct Task {

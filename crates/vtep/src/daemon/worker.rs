@@ -38,6 +38,8 @@ pub(super) struct Worker {
     pub(super) path_mtu: Option<PathMtu>,
     /// Looks for loops, unless we were told not to.
     pub(super) sentry: Option<Sentry>,
+    /// The network namespace for tunnels to remote gateways, if nobody has its name any more.
+    pub(super) nameless: Option<String>,
     /// What the database asked for when it was last looked at.
     pub(super) asked: Option<Asked>,
     /// The database was created when we started, and no controller has asked for a network yet: it does not know what
@@ -155,6 +157,8 @@ pub(crate) struct Pass {
     pub(super) limited: Vec<String>,
     /// Ways to remote gateways that carry too little.
     pub(super) narrow: Narrow,
+    /// The network namespace for tunnels to remote gateways, if nobody has its name any more.
+    pub(super) nameless: Option<String>,
 }
 
 impl Worker {
@@ -167,7 +171,7 @@ impl Worker {
         }
         match wake {
             Wake::Everything => self.kernel.distrust(),
-            Wake::Drops if !self.drops.look()? => return Ok(None),
+            Wake::Drops if !self.drops.look(&self.kernel)? => return Ok(None),
             // Mostly it tells of what we did ourselves.
             Wake::Kernel if !self.kernel.is_stale()? => {
                 self.cut_flapping();
@@ -181,7 +185,7 @@ impl Worker {
             // for what they are.
             let news = matches!(
                 wake,
-                Wake::Database | Wake::Cuts | Wake::Drops | Wake::Paths
+                Wake::Database | Wake::Cuts | Wake::Drops | Wake::Paths | Wake::Namespace
             );
             let before = self.asked.take().filter(|_| news);
             self.turn.news.mark_unchanged();
@@ -221,6 +225,7 @@ impl Worker {
                 cuts,
                 limited: Vec::new(),
                 narrow: Narrow::new(),
+                nameless: self.nameless.clone(),
             }));
         }
         self.unwritten &= desired.state.is_empty();
@@ -254,10 +259,10 @@ impl Worker {
                 .as_ref()
                 .map(PathMtu::narrow)
                 .unwrap_or_default(),
+            nameless: self.nameless.clone(),
         };
         if let (Some(path_mtu), None) = (&self.path_mtu, &scope) {
-            let peers = desired.state.filter.iter().flat_map(|filter| &filter.wan);
-            path_mtu.watch(peers.map(|peer| peer.ip).collect());
+            path_mtu.watch(desired.state.remote_gateways().collect());
         }
         // Where entries alone were looked at, nothing else changed.
         if let (Some(sentry), None) = (&self.sentry, scope) {

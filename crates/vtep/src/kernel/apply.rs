@@ -14,12 +14,14 @@ use super::guard;
 use super::message;
 use super::name::InterfaceName;
 use super::netlink::{BATCH, Netlink, Request};
+use super::netns::Underlays;
 use super::observe::{self, Indexes};
 use super::plan::Plan;
-use super::state::{Filter, KernelState};
+use super::state::KernelState;
 use super::step::Step;
 use super::sysctl;
 use super::tc;
+use super::underlay::Underlay;
 use super::vlan::{self, Steering, VlanKind, VlanShape};
 use super::{filter, nft};
 
@@ -79,6 +81,7 @@ impl Pace for AtomicBool {
 pub(crate) struct Applier<'a> {
     pub(crate) netlink: &'a mut Netlink,
     pub(crate) events: &'a mut Events,
+    pub(crate) underlays: &'a Underlays,
     pub(crate) state: &'a mut KernelState,
     pub(crate) indexes: &'a mut Indexes,
     pub(crate) config: &'a NodeConfig,
@@ -131,7 +134,7 @@ impl Step {
     fn is_removal(&self) -> bool {
         matches!(
             self,
-            Self::DeleteDevice(_) | Self::RemoveFilter | Self::PutGuard(None)
+            Self::DeleteDevice(_) | Self::RemoveFilter(_) | Self::PutGuard(None)
         )
     }
 
@@ -191,25 +194,26 @@ impl Applier<'_> {
         pending: &mut Pending<'p>,
         progress: &mut Progress,
     ) -> io::Result<()> {
-        let config = self.config;
-        let filter = |filter: &Filter| filter::replacement(filter, config);
         match step {
             Step::BypassBridgeNetfilter => {
                 let done = sysctl::bypass_bridge_netfilter();
                 return self.other(step, done, progress);
             }
-            Step::ReplaceFilter(wanted) => {
-                let done = nft::run(&filter(wanted));
-                return self.other(step, done, progress);
+            Step::ReplaceFilter(underlay, wanted) => {
+                let script = filter::replacement(wanted, self.config, *underlay);
+                return self.run_nft(step, *underlay, &script, progress);
             }
-            Step::ChangeFilter { add, remove } => {
-                let done = nft::run(&filter::change(add, remove));
-                return self.other(step, done, progress);
+            Step::ChangeFilter {
+                underlay,
+                add,
+                remove,
+            } => {
+                let script = filter::change(add, remove);
+                return self.run_nft(step, *underlay, &script, progress);
             }
-            Step::RemoveFilter => {
+            Step::RemoveFilter(underlay) => {
                 self.flush(pending, progress)?;
-                let done = nft::run(&filter::removal());
-                return self.other(step, done, progress);
+                return self.run_nft(step, *underlay, &filter::removal(), progress);
             }
             Step::PutGuard(guard) => {
                 self.flush(pending, progress)?;
@@ -380,6 +384,17 @@ impl Applier<'_> {
             Step::RemoveNeighbour { ip, .. } => message::remove_neighbour(index, *ip),
             _ => return None,
         })
+    }
+
+    fn run_nft(
+        &mut self,
+        step: &Step,
+        underlay: Underlay,
+        script: &str,
+        progress: &mut Progress,
+    ) -> io::Result<()> {
+        let done = self.underlays.at(underlay, || nft::run(script));
+        self.other(step, done, progress)
     }
 
     fn other(

@@ -29,6 +29,7 @@ use super::state::{
     Link, Peer, Pinned, PortFlags, Vxlan, VxlanIdentity,
 };
 use super::storm::WAN_FLOOD_PORT;
+use super::underlay::{End, Side, Underlay};
 use super::vlan::{self, VlanForm};
 use crate::loops::GATEWAYS;
 
@@ -37,8 +38,9 @@ pub use self::wanted::{MoreThanEntries, Wanted};
 /// The UDP port VXLAN frames are sent to on either side (RFC 7348 section 5).
 pub const VXLAN_PORT: u16 = 4789;
 
-/// The UDP port our WAN devices listen on. Frames from declared remote gateways are steered to it by the filter, so a WAN
-/// key may equal an inside key: the kernel tells devices apart by key and port alone.
+/// The UDP port our WAN devices listen on where they share the underlay with the inside ones. Frames from declared remote
+/// gateways are steered to it by the filter, so a WAN key may equal an inside key: the kernel tells the devices of an
+/// underlay apart by key and port alone.
 pub const WAN_LISTEN_PORT: u16 = 14789;
 
 /// IFALIASZ without the terminating zero.
@@ -53,6 +55,8 @@ pub struct NodeConfig {
     pub tunnel_ip: Ipv4Addr,
     /// Our address towards remote gateways; may be the same.
     pub wan_ip: Ipv4Addr,
+    /// Where our address towards remote gateways is.
+    pub wan_underlay: Underlay,
     /// Physical ports by `Physical_Port.name`; `None` leads nowhere.
     pub ports: BTreeMap<Arc<str>, Option<InterfaceName>>,
     /// MTU of the devices we make. Longer frames are answered with "fragmentation needed" or sent in outer fragments by
@@ -183,7 +187,7 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
         }
     }
     if !desired.state.bridges.is_empty() {
-        desired.state.filter = Some(filter(&desired.state, config));
+        desired.state.filters = filters(&desired.state, config);
     }
     desired.state.guard = Guard::of(&desired.state);
     desired
@@ -202,7 +206,7 @@ impl KernelState {
 impl Vxlan {
     /// Whether it leads to remote gateways.
     pub fn is_wan(&self) -> bool {
-        self.identity.udp_port == WAN_LISTEN_PORT
+        self.identity.side() == Side::Wan
     }
 }
 
@@ -345,13 +349,7 @@ impl<'a> Realisation<'a> {
     fn inside_device(&self, key: Vni) -> Vxlan {
         Vxlan {
             learning: true,
-            ..self.device(
-                key,
-                VXLAN_PORT,
-                self.config.tunnel_ip,
-                "inside",
-                PortFlags::default(),
-            )
+            ..self.device(key, self.config.end(Side::Inside), PortFlags::default())
         }
     }
 
@@ -362,27 +360,21 @@ impl<'a> Realisation<'a> {
             suppresses_neighbours: suppress,
             ..PortFlags::default()
         };
-        self.device(key, WAN_LISTEN_PORT, self.config.wan_ip, "wan", flags)
+        self.device(key, self.config.end(Side::Wan), flags)
     }
 
-    fn device(
-        &self,
-        key: Vni,
-        udp_port: u16,
-        local: Ipv4Addr,
-        side: &str,
-        flags: PortFlags,
-    ) -> Vxlan {
+    fn device(&self, key: Vni, end: End, flags: PortFlags) -> Vxlan {
         Vxlan {
             link: Link {
-                alias: alias(self.name, side),
+                alias: alias(self.name, end.side.as_str()),
                 ..self.bridge.link.clone()
             },
             identity: VxlanIdentity {
+                underlay: end.underlay,
                 vni: key.get(),
-                udp_port,
+                udp_port: end.udp_port,
             },
-            local: Some(local),
+            local: Some(end.ip),
             learning: false,
             host: HostSide::default(),
             port: BridgePort {
@@ -433,20 +425,27 @@ fn alias(logical_switch: &LogicalSwitchName, side: &str) -> Arc<str> {
     alias.into()
 }
 
-/// Every tunnel's far end may send through that tunnel, and nobody else.
-fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
-    let mut filter = Filter {
-        rules: filter::fingerprints(config),
-        ..Filter::default()
-    };
-    for vxlan in state.vxlans.values() {
-        let peers = match vxlan.identity.udp_port {
-            WAN_LISTEN_PORT => &mut filter.wan,
-            _ => {
-                filter.inside_keys.insert(vxlan.identity.vni);
-                &mut filter.inside
-            }
+/// Every tunnel's far end may send through that tunnel, and nobody else: a filter in each underlay.
+fn filters(state: &KernelState, config: &NodeConfig) -> BTreeMap<Underlay, Filter> {
+    let empty = |end: End| {
+        let filter = Filter {
+            rules: filter::fingerprints(config, end.underlay),
+            ..Filter::default()
         };
+        (end.underlay, filter)
+    };
+    let mut filters: BTreeMap<_, _> = config.ends().map(empty).into();
+    for vxlan in state.vxlans.values() {
+        let VxlanIdentity {
+            underlay,
+            vni,
+            udp_port,
+        } = vxlan.identity;
+        let filter = filters.entry(underlay).or_default();
+        if udp_port == VXLAN_PORT {
+            filter.keys.insert(vni);
+        }
+        let peers = filter.peers_mut(vxlan.identity.side());
         let mut last = None;
         for destination in vxlan.fdb.values().chain(&vxlan.flood) {
             // Neighbouring stations mostly sit behind the same tunnel: spares a look-up for each of them.
@@ -459,5 +458,5 @@ fn filter(state: &KernelState, config: &NodeConfig) -> Filter {
             }
         }
     }
-    filter
+    filters
 }

@@ -14,6 +14,7 @@ use netlink_sys::{Socket, SocketAddr};
 use super::entries::{FdbEntry, Neighbour};
 use super::name::InterfaceName;
 use super::netlink::{enlarge, messages};
+use super::netns::Underlays;
 
 /// RTNLGRP_LINK, RTNLGRP_NEIGH, which covers forwarding databases, and RTNLGRP_TC.
 const ROUTE_GROUPS: [u32; 3] = [1, 3, 4];
@@ -58,10 +59,11 @@ pub(crate) enum Event {
     },
 }
 
-/// Both subscriptions.
+/// All subscriptions.
 pub(crate) struct Events {
     route: Arc<Socket>,
-    filter: Arc<Socket>,
+    /// One in each underlay.
+    filters: Vec<Arc<Socket>>,
     buffer: Vec<u8>,
     /// Not yet looked at, each with when it was taken in.
     pub(crate) pending: Vec<(Instant, Event)>,
@@ -72,10 +74,13 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub(crate) fn subscribe() -> io::Result<Self> {
+    pub(crate) fn subscribe(underlays: &Underlays) -> io::Result<Self> {
+        let filters = underlays
+            .all()
+            .map(|underlay| underlays.at(underlay, || open(NETLINK_NETFILTER, &FILTER_GROUPS)));
         Ok(Self {
             route: open(NETLINK_ROUTE, &ROUTE_GROUPS)?,
-            filter: open(NETLINK_NETFILTER, &FILTER_GROUPS)?,
+            filters: filters.collect::<io::Result<_>>()?,
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
             pending: Vec::new(),
             overflowed: false,
@@ -84,8 +89,9 @@ impl Events {
     }
 
     /// The sockets, to wait for: readable when there is something to look at.
-    pub(crate) fn sockets(&self) -> [Arc<Socket>; 2] {
-        [self.route.clone(), self.filter.clone()]
+    pub(crate) fn sockets(&self) -> Vec<Arc<Socket>> {
+        let filters = self.filters.iter().cloned();
+        std::iter::once(self.route.clone()).chain(filters).collect()
     }
 
     /// Drops what was told of these interfaces, except by entries.
@@ -109,8 +115,10 @@ impl Events {
                 None::<()>
             });
         }
-        while receive(&self.filter, &mut self.buffer, &mut self.filter_changed)? {
-            self.filter_changed = true;
+        for filter in &self.filters {
+            while receive(filter, &mut self.buffer, &mut self.filter_changed)? {
+                self.filter_changed = true;
+            }
         }
         Ok(())
     }

@@ -1,14 +1,17 @@
-//! The packet filter in front of the VXLAN devices: table `inet l2gw`.
+//! The packet filter in front of the VXLAN devices: table `inet l2gw`, in each underlay.
 //!
-//! A Linux VXLAN device takes frames from any address that knows its key, and the kernel tells devices apart by key and
-//! UDP port alone. So before a frame reaches one:
+//! A Linux VXLAN device takes frames from any address that knows its key, and the kernel tells the devices of an underlay
+//! apart by key and UDP port alone. So before a frame reaches one:
 //!
-//! - frames from a declared remote gateway with that gateway's key are steered to the WAN devices' own UDP port;
-//! - frames with an inside key pass from the inside hosts declared for that key, and from nobody else;
+//! - where devices have VXLAN's own port, frames with one of their keys pass from the far ends declared for that key, and
+//!   from nobody else: towards inside hosts, and towards remote gateways that have an underlay for themselves;
+//! - where inside devices have that port, frames from a declared remote gateway with that gateway's key are steered to the
+//!   WAN devices' own;
 //! - frames with the key 0 from a declared far end, which BFD travels in, are steered to [`bfd`](crate::bfd);
 //! - nobody reaches the ports of either in another way;
 //! - what is flooded towards the WAN is limited (see [`storm`]);
-//! - frames that tenants address to the host itself (it answers on every interface for addresses of any) are dropped.
+//! - frames that tenants address to the host itself (it answers on every interface for addresses of any) are dropped: where
+//!   the devices are, which is the switch's own network namespace.
 //!
 //! Frames with keys that are not ours are not ours to judge: other VXLAN devices of the host work on.
 //!
@@ -24,10 +27,11 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
-use super::desired::{NodeConfig, VXLAN_PORT, WAN_LISTEN_PORT};
+use super::desired::{NodeConfig, VXLAN_PORT};
 use super::name::fingerprint;
 use super::nft::Listing;
 use super::state::{Filter, GROUP, Peer};
+use super::underlay::{End, Side, Underlay};
 use super::{nft, storm};
 use crate::bfd;
 
@@ -49,67 +53,89 @@ impl Rule {
     }
 }
 
-fn rules(config: &NodeConfig) -> Vec<Rule> {
-    let (tunnel_ip, wan_ip) = (config.tunnel_ip, config.wan_ip);
+fn rules(config: &NodeConfig, underlay: Underlay) -> Vec<Rule> {
     let rule = |chain, why, text| Rule { chain, why, text };
+    let here = config.ends().into_iter().rev();
+    let ends: Vec<End> = here.filter(|end| end.underlay == underlay).collect();
+    let steered = || ends.iter().filter(|end| !end.has_vxlan_port());
     let peers = "ip saddr . @th,96,24";
-    let key = format!("@th,96,24 {BFD_KEY} {peers}");
-    let mut rules = Vec::from(steering(
-        "declared remote gateways reach BFD",
-        &format!("ip daddr {wan_ip} {key} @wan"),
-        bfd::LISTEN_PORT,
-    ));
-    rules.extend(steering(
-        "declared inside hosts reach BFD",
-        &format!("ip daddr {tunnel_ip} {key} @inside"),
-        bfd::LISTEN_PORT,
-    ));
-    rules.extend(steering(
-        "declared remote gateways reach the WAN devices",
-        &format!("ip daddr {wan_ip} {peers} @wan"),
-        WAN_LISTEN_PORT,
-    ));
+    let (to_bfd, to_devices) = (
+        |side| match side {
+            Side::Wan => "declared remote gateways reach BFD",
+            Side::Inside => "declared inside hosts reach BFD",
+        },
+        |side| match side {
+            Side::Wan => "declared remote gateways reach the WAN devices",
+            Side::Inside => "declared inside hosts reach the inside devices",
+        },
+    );
+    let mut rules = Vec::new();
+    for end in &ends {
+        let (ip, set) = (end.ip, end.side.as_str());
+        let key = format!("@th,96,24 {BFD_KEY} {peers}");
+        let whose = format!("ip daddr {ip} {key} @{set}");
+        rules.extend(steering(to_bfd(end.side), &whose, bfd::LISTEN_PORT));
+    }
+    for end in steered() {
+        let (ip, set) = (end.ip, end.side.as_str());
+        let whose = format!("ip daddr {ip} {peers} @{set}");
+        rules.extend(steering(to_devices(end.side), &whose, end.udp_port));
+    }
+    for end in ends.iter().filter(|end| end.has_vxlan_port()) {
+        let (ip, set) = (end.ip, end.side.as_str());
+        rules.push(rule(
+            "prerouting",
+            to_devices(end.side),
+            format!("ip daddr {ip} udp dport {VXLAN_PORT} {peers} @{set} notrack accept"),
+        ));
+    }
     rules.extend([
         rule(
             "prerouting",
-            "declared inside hosts reach the inside devices",
-            format!(
-                "ip daddr {tunnel_ip} udp dport {VXLAN_PORT} ip saddr . @th,96,24 @inside notrack accept"
-            ),
-        ),
-        rule(
-            "prerouting",
-            "nobody else sends with an inside key",
-            format!("udp dport {VXLAN_PORT} @th,96,24 @inside_keys drop"),
+            "nobody else sends with a key of ours",
+            format!("udp dport {VXLAN_PORT} @th,96,24 @keys drop"),
         ),
         rule(
             "prerouting",
             "no first fragment hides its key in the second",
             format!("ip frag-off & 0x2000 != 0 udp dport {VXLAN_PORT} ip length < 76 drop"),
         ),
+    ]);
+    rules.extend(steered().map(|end| {
         rule(
             "prerouting",
             "nobody reaches the WAN devices directly",
-            format!("udp dport {WAN_LISTEN_PORT} drop"),
-        ),
-        rule(
-            "prerouting",
-            "nobody reaches BFD directly",
-            format!("udp dport {} drop", bfd::LISTEN_PORT),
-        ),
-        rule(
-            "input",
-            "no tenant reaches this host",
-            format!("iifgroup {GROUP} drop"),
-        ),
-        rule(
-            "forward",
-            "no tenant is routed by this host",
-            format!("iifgroup {GROUP} oifgroup != {GROUP} drop"),
-        ),
-    ]);
-    rules.extend(storm::rules(config.bum_limit));
+            format!("udp dport {} drop", end.udp_port),
+        )
+    }));
+    rules.push(rule(
+        "prerouting",
+        "nobody reaches BFD directly",
+        format!("udp dport {} drop", bfd::LISTEN_PORT),
+    ));
+    if underlay == Underlay::Own {
+        rules.extend([
+            rule(
+                "input",
+                "no tenant reaches this host",
+                format!("iifgroup {GROUP} drop"),
+            ),
+            rule(
+                "forward",
+                "no tenant is routed by this host",
+                format!("iifgroup {GROUP} oifgroup != {GROUP} drop"),
+            ),
+        ]);
+    }
+    rules.extend(storm::rules(limit(config, underlay)));
     rules
+}
+
+/// What is flooded towards remote gateways leaves by their underlay.
+fn limit(config: &NodeConfig, underlay: Underlay) -> Option<u32> {
+    config
+        .bum_limit
+        .filter(|_| underlay == config.end(Side::Wan).underlay)
 }
 
 /// Frames of some far ends take another port. Most VXLAN devices but Linux's send without a checksum (RFC 7348 section
@@ -128,22 +154,22 @@ fn steering(why: &'static str, whose: &str, port: u16) -> [Rule; 2] {
     })
 }
 
-/// What identifies the rules for a switch, in order.
-pub(crate) fn fingerprints(config: &NodeConfig) -> Vec<String> {
-    let rules = rules(config);
+/// What identifies the rules for a switch in an underlay, in order.
+pub(crate) fn fingerprints(config: &NodeConfig, underlay: Underlay) -> Vec<String> {
+    let rules = rules(config, underlay);
     rules.iter().map(Rule::fingerprint).collect()
 }
 
 /// The whole table, in place of whatever is there.
-pub(crate) fn replacement(filter: &Filter, config: &NodeConfig) -> String {
+pub(crate) fn replacement(filter: &Filter, config: &NodeConfig, underlay: Underlay) -> String {
     let mut text = format!("add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n");
     let pairs = "typeof ip saddr . @th,96,24";
     set(&mut text, "wan", pairs, &filter.wan);
     set(&mut text, "inside", pairs, &filter.inside);
     let keys = "typeof @th,96,24";
-    set(&mut text, "inside_keys", keys, &filter.inside_keys);
-    storm::sets(&mut text, config.bum_limit);
-    let rules = rules(config);
+    set(&mut text, "keys", keys, &filter.keys);
+    storm::sets(&mut text, limit(config, underlay));
+    let rules = rules(config, underlay);
     for (chain, priority) in [
         ("prerouting", "raw"),
         ("input", "filter"),
@@ -169,7 +195,7 @@ pub(crate) fn change(add: &Filter, remove: &Filter) -> String {
     for (verb, change) in [("add", add), ("delete", remove)] {
         elements(&mut text, verb, "wan", &change.wan);
         elements(&mut text, verb, "inside", &change.inside);
-        elements(&mut text, verb, "inside_keys", &change.inside_keys);
+        elements(&mut text, verb, "keys", &change.keys);
     }
     text
 }
@@ -201,7 +227,7 @@ fn list<T: Display>(held: &BTreeSet<T>) -> String {
     list
 }
 
-/// What is in place; nothing where there is no table of ours.
+/// What is in place in the calling thread's network namespace; nothing where there is no table of ours.
 pub(crate) fn observe() -> io::Result<Option<Filter>> {
     Ok(nft::table("inet")?.map(listed))
 }
@@ -223,8 +249,8 @@ fn listed(listing: Listing<Element>) -> Filter {
                 ("inside", Element::Peer { concat: (ip, vni) }) => {
                     filter.inside.insert(Peer { ip, vni });
                 }
-                ("inside_keys", Element::Key(vni)) => {
-                    filter.inside_keys.insert(vni);
+                ("keys", Element::Key(vni)) => {
+                    filter.keys.insert(vni);
                 }
                 // Not of our making: as good as a foreign rule, the whole table is written anew.
                 (name, _) => filter.rules.push(format!("foreign element in {name}")),

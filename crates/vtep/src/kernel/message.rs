@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::value::MacAddress;
-use netlink_packet_core::{DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{
+    DefaultNla, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable,
+};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, BridgeStpState, In6AddrGenMode, InfoBridge,
     InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVlan, InfoVxlan,
@@ -13,6 +15,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
@@ -20,6 +23,7 @@ use super::name::InterfaceName;
 use super::netlink::Request;
 use super::state::{Destination, Link, PortFlags};
 use super::step::{BridgeShape, VxlanShape};
+use super::underlay::Underlay;
 use super::vlan::{VlanKind, VlanShape};
 
 /// NDA_PROTOCOL of our neighbour entries, as RTPROT_* for routes: says who put them there.
@@ -33,6 +37,9 @@ pub(crate) const STATIC: u16 = 0x42;
 pub(crate) const UNKNOWN: MacAddress = MacAddress::new([0; 6]);
 
 const IFLA_BRPORT_STATE: u16 = 1;
+
+/// NETNSA_NSID_NOT_ASSIGNED.
+const NOT_ASSIGNED: i32 = -1;
 
 /// Hops an encapsulated frame may take.
 const TTL: u8 = 64;
@@ -181,7 +188,38 @@ pub(crate) fn create_vxlan(name: InterfaceName, shape: &VxlanShape) -> Request {
     ];
     data.extend(live_settings(shape));
     attributes.push(info(InfoKind::Vxlan, InfoData::Vxlan(data)));
+    // The device comes to be in our network namespace, its socket in that one.
+    if let Underlay::Other(number) = shape.identity.underlay {
+        attributes.push(LinkAttribute::LinkNetNsId(number));
+    }
     create(name, attributes)
+}
+
+/// The number of a network namespace in ours, asked for by a descriptor of its handle.
+pub(crate) fn get_namespace(handle: u32) -> RouteNetlinkMessage {
+    let mut message = NsidMessage::default();
+    message.attributes = vec![NsidAttribute::Fd(handle)];
+    RouteNetlinkMessage::GetNsId(message)
+}
+
+/// The answer: nothing while it has none.
+pub(crate) fn namespace_number(payload: &[u8]) -> Option<i32> {
+    let message = NsidMessage::parse(payload).ok()?;
+    let number = message.attributes.into_iter().find_map(|it| match it {
+        NsidAttribute::Id(number) => Some(number),
+        _ => None,
+    });
+    number.filter(|number| *number != NOT_ASSIGNED)
+}
+
+/// Has the kernel choose a number.
+pub(crate) fn number_namespace(handle: u32) -> Request {
+    let mut message = NsidMessage::default();
+    message.attributes = vec![NsidAttribute::Fd(handle), NsidAttribute::Id(NOT_ASSIGNED)];
+    Request {
+        message: RouteNetlinkMessage::NewNsId(message),
+        flags: 0,
+    }
 }
 
 /// In two messages, because the kernel takes no MTU together with VXLAN settings.

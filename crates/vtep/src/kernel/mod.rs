@@ -14,7 +14,7 @@
 //! of a plan, and a call leaves them to the next one as soon as somebody waits.
 //!
 //! Everything here works on the network namespace of the thread that calls [`Kernel::open`], and must be called from
-//! threads of that namespace.
+//! threads of that namespace. Only tunnels may run elsewhere ([`underlay`]): then the packet filter is there, too.
 
 pub mod apply;
 mod bpf;
@@ -31,6 +31,7 @@ mod learnt;
 mod message;
 pub mod name;
 mod netlink;
+pub mod netns;
 mod nft;
 mod observe;
 pub mod outline;
@@ -42,9 +43,10 @@ pub mod storm;
 mod strays;
 pub mod sysctl;
 mod tc;
+pub mod underlay;
 pub mod vlan;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -57,13 +59,24 @@ use self::events::{Event, Events};
 use self::learnt::Learnt;
 use self::name::InterfaceName;
 use self::netlink::Netlink;
+use self::netns::{NetworkNamespace, Underlays};
 use self::observe::Indexes;
 use self::plan::{Plan, plan, plan_within};
 use self::scope::Scope;
-use self::state::{KernelState, Pinned};
+use self::state::{Filter, KernelState, Pinned};
+use self::underlay::Underlay;
 
 pub use self::learnt::{LearntStation, Stations};
 pub use self::observe::interface_mtu;
+
+/// Whether a packet filter of ours is in a network namespace.
+///
+/// # Errors
+/// It can't be looked at.
+pub(crate) fn has_filter(namespace: &NetworkNamespace) -> io::Result<bool> {
+    let seen = namespace.enter(filter::observe)?;
+    Ok(seen.is_some())
+}
 
 /// From this many bridges on, looking at all of them is cheaper than at each.
 const LOOK_AT_ALL: usize = 16;
@@ -72,6 +85,7 @@ const LOOK_AT_ALL: usize = 16;
 pub struct Kernel {
     config: NodeConfig,
     given: BTreeSet<InterfaceName>,
+    underlays: Underlays,
     netlink: Netlink,
     events: Events,
     known: KernelState,
@@ -119,14 +133,20 @@ impl Report {
 }
 
 impl Kernel {
-    /// Opens the kernel. Nothing is read or written yet.
+    /// Opens the kernel, for a switch all of whose tunnels run in its own network namespace. Nothing is read or written yet.
     pub fn open(config: NodeConfig) -> io::Result<Self> {
+        Self::open_with(config, Underlays::default())
+    }
+
+    /// Opens the kernel, and these underlays: those in use, and those in which something of ours may have been left.
+    pub fn open_with(config: NodeConfig, underlays: Underlays) -> io::Result<Self> {
         let given = config.ports.values().copied().flatten().collect();
         // Notifications first: what changes during the first look is looked at again.
-        let events = Events::subscribe()?;
+        let events = Events::subscribe(&underlays)?;
         Ok(Self {
             config,
             given,
+            underlays,
             netlink: Netlink::open()?,
             events,
             known: KernelState::default(),
@@ -144,8 +164,19 @@ impl Kernel {
 
     /// Sockets that become readable when something changed in the kernel, by whomever. [`Kernel::converge`] and
     /// [`Kernel::observe`] read them empty.
-    pub fn notifications(&self) -> [Arc<Socket>; 2] {
+    pub fn notifications(&self) -> Vec<Arc<Socket>> {
         self.events.sockets()
+    }
+
+    /// How many frames were not flooded towards the WAN, by key, since the packet filter was put in place.
+    pub fn flood_drops(&self) -> io::Result<BTreeMap<u32, u64>> {
+        self.underlays.at(self.config.wan_underlay, storm::dropped)
+    }
+
+    /// The network namespace that tunnels to remote gateways run in, if it is not our own.
+    pub(crate) fn wan_namespace(&self) -> Option<Arc<NetworkNamespace>> {
+        let namespace = self.underlays.namespace(self.config.wan_underlay);
+        namespace.map(Arc::clone)
     }
 
     /// Whether there is such an interface.
@@ -257,6 +288,7 @@ impl Kernel {
         let applier = Applier {
             netlink: &mut self.netlink,
             events: &mut self.events,
+            underlays: &self.underlays,
             state: &mut self.known,
             indexes: &mut self.indexes,
             config: &self.config,
@@ -317,7 +349,7 @@ impl Kernel {
             let (seen, indexes) = observe::links(&mut self.netlink, &self.given, &self.steering)?;
             let old = std::mem::replace(&mut self.known, seen);
             let old_indexes = std::mem::replace(&mut self.indexes, indexes);
-            self.known.filter = old.filter.clone();
+            self.known.filters = old.filters.clone();
             self.known.guard = old.guard.clone();
             self.known.bridge_netfilter = sysctl::bridge_netfilter();
             if !everywhere {
@@ -333,10 +365,22 @@ impl Kernel {
             }
         }
         if stale.filter {
-            self.known.filter = filter::observe()?;
+            self.known.filters = self.filters()?;
             self.known.guard = guard::observe()?;
         }
         Ok(())
+    }
+
+    fn filters(&self) -> io::Result<BTreeMap<Underlay, Filter>> {
+        let look = |underlay| {
+            Some((
+                underlay,
+                self.underlays.at(underlay, filter::observe).transpose()?,
+            ))
+        };
+        let seen = self.underlays.all().filter_map(look);
+        seen.map(|(underlay, filter)| Ok((underlay, filter?)))
+            .collect()
     }
 
     fn look_at_entries(&mut self, only: Option<InterfaceName>) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Reads links back into a [`KernelState`].
 //!
 //! One of three looks, which the owner takes when it must: the others are at [`entries`](super::entries) and at the packet
-//! filter ([`nft`](super::nft)).
+//! filters ([`nft`](super::nft)).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -23,6 +23,7 @@ use super::state::{
     PortFlags, Vxlan, VxlanIdentity,
 };
 use super::tc::Filters;
+use super::underlay::Underlay;
 use super::vlan::{self, Steering, VlanDevice, VlanKind};
 
 /// Interface numbers and names, both ways.
@@ -160,6 +161,8 @@ struct Seen {
     promiscuous: bool,
     /// Another end or interface in this network namespace.
     other: Option<u32>,
+    /// Where another end, or what it is made on, is.
+    underlay: Underlay,
     controller: Option<u32>,
     flags: PortFlags,
     /// Of a bridge port: IFLA_BRPORT_STATE is "disabled".
@@ -190,17 +193,17 @@ impl Seen {
             up: message.header.flags.contains(LinkFlags::Up),
             promiscuous: message.header.flags.contains(LinkFlags::Promisc),
             other: None,
+            underlay: Underlay::Own,
             controller: None,
             flags: PortFlags::default(),
             disabled: false,
             host: HostSide::default(),
             kind: Kind::Other,
         };
-        let mut elsewhere = false;
         for attribute in message.attributes {
             match attribute {
                 LinkAttribute::Link(index) => seen.other = Some(index),
-                LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+                LinkAttribute::LinkNetNsId(number) => seen.underlay = Underlay::Other(number),
                 LinkAttribute::IfName(text) => name = text.parse().ok(),
                 LinkAttribute::IfAlias(text) => seen.alias = text.into(),
                 LinkAttribute::Group(group) => seen.group = group,
@@ -217,7 +220,7 @@ impl Seen {
             }
         }
         seen.name = name?;
-        if elsewhere {
+        if seen.underlay != Underlay::Own {
             seen.other = None;
         }
         if let Kind::Bridge(settings) = &mut seen.kind {
@@ -296,6 +299,7 @@ impl Seen {
         let mut vxlan = Vxlan {
             link: self.link(),
             identity: VxlanIdentity {
+                underlay: self.underlay,
                 vni: 0,
                 udp_port: 0,
             },

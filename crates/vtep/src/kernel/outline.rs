@@ -8,9 +8,10 @@ use std::sync::Arc;
 use model::switch::{LogicalSwitchName, SwitchState};
 use model::value::VlanId;
 
-use super::desired::{Desired, NodeConfig, WAN_LISTEN_PORT};
+use super::desired::{Desired, NodeConfig};
 use super::name::InterfaceName;
 use super::state::KernelState;
+use super::underlay::Side;
 use super::vlan::VlanForm;
 
 /// What is wanted, without its stations.
@@ -52,25 +53,6 @@ pub struct TunnelDevice {
     pub device: InterfaceName,
 }
 
-/// Who is at the far ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// Inside hosts.
-    Inside,
-    /// Remote gateways.
-    Wan,
-}
-
-impl Side {
-    /// As metrics and people name it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Inside => "inside",
-            Self::Wan => "wan",
-        }
-    }
-}
-
 impl Outline {
     /// Of what is desired because the database holds `switch`.
     pub fn new(switch: &SwitchState, desired: &Desired, config: &NodeConfig) -> Self {
@@ -103,10 +85,7 @@ impl Outline {
             let network = networks.get(&vxlan.port.bridge?)?.clone();
             Some(TunnelDevice {
                 network,
-                side: match vxlan.identity.udp_port {
-                    WAN_LISTEN_PORT => Side::Wan,
-                    _ => Side::Inside,
-                },
+                side: vxlan.identity.side(),
                 key: vxlan.identity.vni,
                 device: *device,
             })
@@ -121,10 +100,11 @@ impl Outline {
 }
 
 fn far_ends(state: &KernelState, config: &NodeConfig) -> BTreeMap<Ipv4Addr, Ipv4Addr> {
-    let filter = state.filter.iter();
-    let ends = filter.flat_map(|filter| {
-        let inside = filter.inside.iter().map(|peer| (peer.ip, config.tunnel_ip));
-        inside.chain(filter.wan.iter().map(|peer| (peer.ip, config.wan_ip)))
+    // Remote gateways last.
+    let ends = config.ends().into_iter().flat_map(|end| {
+        let filter = state.filters.get(&end.underlay).into_iter();
+        let peers = filter.flat_map(move |filter| filter.peers(end.side));
+        peers.map(move |peer| (peer.ip, end.ip))
     });
     ends.collect()
 }

@@ -72,7 +72,7 @@ pub fn plan(desired: &KernelState, actual: &KernelState) -> Plan {
     if actual.bridge_netfilter && !desired.bridges.is_empty() {
         planner.before.push(Step::BypassBridgeNetfilter);
     }
-    planner.filter();
+    planner.filters();
     planner.guard();
     for (name, bridge) in &desired.bridges {
         planner.bridge(*name, bridge);
@@ -135,7 +135,7 @@ struct Planner<'a> {
     remove: Vec<Step>,
     /// Devices of VLANs that are too much and in nobody's way.
     late_vlans: Vec<InterfaceName>,
-    filter_gone: bool,
+    filters_gone: Vec<Step>,
     guard_gone: Option<Step>,
 }
 
@@ -187,25 +187,31 @@ impl<'a> Planner<'a> {
             steer: Vec::new(),
             remove: Vec::new(),
             late_vlans: Vec::new(),
-            filter_gone: false,
+            filters_gone: Vec::new(),
             guard_gone: None,
         }
     }
 
-    fn filter(&mut self) {
-        match (&self.desired.filter, &self.actual.filter) {
-            (Some(wanted), Some(held)) if wanted == held => {}
-            (Some(wanted), Some(held)) if wanted.rules == held.rules => {
-                self.before.push(Step::ChangeFilter {
-                    add: Box::new(wanted.beyond(held)),
-                    remove: Box::new(held.beyond(wanted)),
-                });
+    fn filters(&mut self) {
+        for (underlay, wanted) in &self.desired.filters {
+            match self.actual.filters.get(underlay) {
+                Some(held) if wanted == held => {}
+                Some(held) if wanted.rules == held.rules => {
+                    self.before.push(Step::ChangeFilter {
+                        underlay: *underlay,
+                        add: Box::new(wanted.beyond(held)),
+                        remove: Box::new(held.beyond(wanted)),
+                    });
+                }
+                _ => {
+                    let wanted = Box::new(wanted.clone());
+                    self.before.push(Step::ReplaceFilter(*underlay, wanted));
+                }
             }
-            (Some(wanted), _) => self
-                .before
-                .push(Step::ReplaceFilter(Box::new(wanted.clone()))),
-            (None, held) => self.filter_gone = held.is_some(),
         }
+        let held = self.actual.filters.keys();
+        let gone = held.filter(|underlay| !self.desired.filters.contains_key(underlay));
+        self.filters_gone = gone.copied().map(Step::RemoveFilter).collect();
     }
 
     fn bridge(&mut self, name: InterfaceName, wanted: &Bridge) {
@@ -341,9 +347,7 @@ impl<'a> Planner<'a> {
         let gone = vxlans.filter(late).chain(vlans).chain(bridges).copied();
         steps.extend(gone.map(Step::DeleteDevice));
         steps.extend(self.guard_gone);
-        if self.filter_gone {
-            steps.push(Step::RemoveFilter);
-        }
+        steps.extend(self.filters_gone);
         Plan { steps }
     }
 

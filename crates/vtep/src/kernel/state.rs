@@ -23,6 +23,7 @@ use model::value::MacAddress;
 
 use super::guard::Guard;
 use super::name::InterfaceName;
+use super::underlay::{Side, Underlay};
 use super::vlan::{Steering, VlanDevice};
 
 /// The kernel state that belongs to this switch, as wanted or as observed.
@@ -37,8 +38,8 @@ pub struct KernelState {
     /// Other interfaces that are, or should be, ports of our bridges. Wanted: the bound ones. Observed: those given to
     /// the switch, whether bound or not, and whatever else hangs on a bridge of ours or has a program of ours.
     pub interfaces: BTreeMap<InterfaceName, Interface>,
-    /// The packet filter that decides whose frames enter, while there is anything to enter.
-    pub filter: Option<Filter>,
+    /// The packet filters that decide whose frames enter, one in each underlay, while there is anything to enter.
+    pub filters: BTreeMap<Underlay, Filter>,
     /// Keeps tagged frames off ports that are in a bridge themselves, while there is one.
     pub guard: Option<Guard>,
     /// Whether bridged frames go through the host's IP packet filter (`net.bridge.bridge-nf-call-*`): costs a third of
@@ -142,9 +143,11 @@ pub struct Vxlan {
     pub flood: BTreeSet<Destination>,
 }
 
-/// The kernel allows one VXLAN device for each such pair, whatever else differs.
+/// The kernel allows one VXLAN device for each such triple, whatever else differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VxlanIdentity {
+    /// IFLA_LINK_NETNSID: where its UDP socket is.
+    pub underlay: Underlay,
     /// IFLA_VXLAN_ID.
     pub vni: u32,
     /// IFLA_VXLAN_PORT: the UDP port it listens on.
@@ -211,15 +214,15 @@ impl Default for PortFlags {
     }
 }
 
-/// Whose frames enter. See [`nft`](super::nft) for the rules made of it.
+/// Whose frames enter an underlay. See [`filter`](super::filter) for the rules made of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Inside hosts and the key each may use; each may use key 0, for BFD.
     pub inside: BTreeSet<Peer>,
     /// Remote gateways and the key each may use; each may use key 0, for BFD.
     pub wan: BTreeSet<Peer>,
-    /// Keys of inside VXLAN devices: what nobody else may send.
-    pub inside_keys: BTreeSet<u32>,
+    /// Keys of VXLAN devices on VXLAN's own port: what nobody else may send.
+    pub keys: BTreeSet<u32>,
     /// A fingerprint of each rule, in order.
     pub rules: Vec<String>,
 }
@@ -239,7 +242,7 @@ impl KernelState {
         self.bridges.is_empty()
             && self.vxlans.is_empty()
             && self.vlans.is_empty()
-            && self.filter.is_none()
+            && self.filters.is_empty()
             && self.guard.is_none()
     }
 
@@ -248,6 +251,12 @@ impl KernelState {
         self.bridges.contains_key(&name)
             || self.vxlans.contains_key(&name)
             || self.vlans.contains_key(&name)
+    }
+
+    /// The remote gateways that may send.
+    pub fn remote_gateways(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let peers = self.filters.values().flat_map(|filter| &filter.wan);
+        peers.map(|peer| peer.ip)
     }
 
     /// The bridge an interface is a port of.
@@ -281,6 +290,23 @@ impl KernelState {
     }
 }
 
+impl Filter {
+    /// Who may send, of a side.
+    pub fn peers(&self, side: Side) -> &BTreeSet<Peer> {
+        match side {
+            Side::Inside => &self.inside,
+            Side::Wan => &self.wan,
+        }
+    }
+
+    pub(super) fn peers_mut(&mut self, side: Side) -> &mut BTreeSet<Peer> {
+        match side {
+            Side::Inside => &mut self.inside,
+            Side::Wan => &mut self.wan,
+        }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} . {}", self.ip, self.vni)
@@ -295,6 +321,11 @@ impl fmt::Display for Destination {
 
 impl fmt::Display for VxlanIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "vni {} udp port {}", self.vni, self.udp_port)
+        let Self {
+            vni,
+            udp_port,
+            underlay,
+        } = self;
+        write!(f, "vni {vni} udp port {udp_port}{underlay}")
     }
 }

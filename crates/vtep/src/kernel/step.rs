@@ -13,6 +13,7 @@ use super::name::InterfaceName;
 use super::state::{
     Bridge, BridgeSettings, Destination, Filter, HostSide, Link, PortFlags, Vxlan, VxlanIdentity,
 };
+use super::underlay::Underlay;
 use super::vlan::{Steering, VlanShape};
 
 pub(super) use self::effect::FRESH;
@@ -24,17 +25,19 @@ pub enum Step {
     BypassBridgeNetfilter,
     /// Delete a device of ours, with all that hangs on it.
     DeleteDevice(InterfaceName),
-    /// Put the whole packet filter in place, in one transaction.
-    ReplaceFilter(Box<Filter>),
+    /// Put the whole packet filter of an underlay in place, in one transaction.
+    ReplaceFilter(Underlay, Box<Filter>),
     /// Let peers in or shut them out, in one transaction.
     ChangeFilter {
+        /// Into which underlay.
+        underlay: Underlay,
         /// What to add to the sets.
         add: Box<Filter>,
         /// What to take from the sets.
         remove: Box<Filter>,
     },
-    /// Remove the packet filter.
-    RemoveFilter,
+    /// Remove the packet filter of an underlay.
+    RemoveFilter(Underlay),
     /// Put the guard of ports in place, in one transaction, or remove it.
     PutGuard(Option<Box<Guard>>),
     /// Create a bridge, down.
@@ -152,7 +155,7 @@ pub struct BridgeShape {
 pub struct VxlanShape {
     /// Name and size.
     pub link: Link,
-    /// Key and UDP port.
+    /// Underlay, key and UDP port.
     pub identity: VxlanIdentity,
     /// Source address.
     pub local: Option<Ipv4Addr>,
@@ -187,9 +190,9 @@ impl Step {
     pub fn interface(&self) -> Option<InterfaceName> {
         match self {
             Self::BypassBridgeNetfilter
-            | Self::ReplaceFilter(_)
+            | Self::ReplaceFilter(..)
             | Self::ChangeFilter { .. }
-            | Self::RemoveFilter
+            | Self::RemoveFilter(_)
             | Self::PutGuard(_) => None,
             Self::DeleteDevice(name)
             | Self::CreateBridge(name, _)

@@ -113,11 +113,12 @@ pub(super) fn rules(limit: Option<u32>) -> Vec<Rule> {
     ]
 }
 
-/// How many frames were not flooded towards the WAN, by key, since the rules were put in place.
+/// How many frames were not flooded towards the WAN, by key, since the rules were put in place in the calling thread's
+/// network namespace.
 ///
 /// # Errors
 /// The packet filter can't be read.
-pub fn dropped() -> io::Result<BTreeMap<u32, u64>> {
+pub(super) fn dropped() -> io::Result<BTreeMap<u32, u64>> {
     let Some(listing) = nft::listed(&["set", "inet", "l2gw", DROPPED])? else {
         return Ok(BTreeMap::new());
     };

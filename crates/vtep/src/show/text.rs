@@ -15,6 +15,9 @@ impl View {
         if !self.database {
             text.push_str("the database does not answer: this is the kernel's side alone\n");
         }
+        for why in &self.not_looked_at {
+            let _ = writeln!(text, "not looked at: {why}");
+        }
         if self.networks.is_empty() {
             text.push_str("no networks\n");
         }
@@ -65,7 +68,14 @@ impl Network {
         for device in &self.devices {
             let (side, key) = (device.side.as_str(), device.key);
             let counted = counted(&device.counted);
-            writeln!(text, "  tunnels    {side:<6} key {key:<8}  {counted}")?;
+            let place = match &device.netns {
+                Some(name) => format!("; in network namespace {name}"),
+                None => String::new(),
+            };
+            writeln!(
+                text,
+                "  tunnels    {side:<6} key {key:<8}  {counted}{place}"
+            )?;
         }
         for Tunnel {
             side,
@@ -207,6 +217,7 @@ mod tests {
         };
         let view = View {
             database: true,
+            not_looked_at: Vec::new(),
             networks: vec![Network {
                 name: "blue".to_owned(),
                 bridge: "gb0".to_owned(),
@@ -237,6 +248,7 @@ mod tests {
                     side: Side::Wan,
                     key: 456,
                     device: "gw0".to_owned(),
+                    netns: Some("wan".to_owned()),
                     counted: Counters::default(),
                 }],
                 macs: (0..10_000).map(mac).collect(),
@@ -250,7 +262,7 @@ mod tests {
 network blue (gb0, up)
   binding    up vlan 7
   interface  eth1.7            up    in 3 packets, 300 bytes; out 0 packets, 0 bytes; 1 dropped
-  tunnels    wan    key 456       in 0 packets, 0 bytes; out 0 packets, 0 bytes
+  tunnels    wan    key 456       in 0 packets, 0 bytes; out 0 packets, 0 bytes; in network namespace wan
   tunnel     192.0.2.2         wan    key 456      floods  BFD up
   macs       10000 declared, 0 learnt; 1 MISSING in the kernel
   mac        02:00:00:00:23:28 -               at 192.0.2.2       declared, MISSING in the kernel

@@ -14,10 +14,13 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use testkit::netns::{Netns, unique_prefix};
 use vtep::kernel::Kernel;
 use vtep::kernel::desired::{NodeConfig, desired};
+use vtep::kernel::netns::{NetworkNamespace, Underlays};
 use vtep::kernel::plan::{Plan, plan};
 use vtep::kernel::state::KernelState;
+use vtep::kernel::underlay::Underlay;
 use vtep::kernel::vlan::VlanForm;
 
 use crate::support::*;
@@ -146,7 +149,7 @@ fn meddle(held: &KernelState, what: Meddling, at: Index) {
             pick(vxlans()).map(|name| ip(&format!("link set {name} nomaster")))
         }
         Meddling::ChangeMtu => pick(any()).map(|name| ip(&format!("link set {name} mtu 1400"))),
-        Meddling::RemoveFilter if held.filter.is_some() => {
+        Meddling::RemoveFilter if held.filters.contains_key(&Underlay::Own) => {
             Some(run("nft", "delete table inet l2gw"))
         }
         Meddling::RemoveFilter => None,
@@ -182,8 +185,22 @@ fn any_state_becomes_any_other_and_an_interrupted_plan_is_taken_up_again() {
     for port in ["eth1", "eth2"] {
         ip(&format!("link add {port} type veth peer name far-{port}"));
     }
-    let config = switch_config();
-    let mut kernel = Kernel::open(config.clone()).unwrap();
+    // Tunnels to remote gateways move to other underlays and back, as when a switch is started with other options.
+    let elsewhere = ["1", "2"].map(|_| Netns::create(&unique_prefix()).unwrap());
+    let mut underlays = Underlays::default();
+    let mut places = vec![Underlay::Own];
+    for netns in &elsewhere {
+        let namespace = NetworkNamespace::named(netns.name()).unwrap();
+        places.push(underlays.add(namespace).unwrap());
+    }
+    let open = |wan_underlay| {
+        let config = NodeConfig {
+            wan_underlay,
+            ..switch_config()
+        };
+        Kernel::open_with(config.clone(), underlays.clone()).map(|kernel| (kernel, config))
+    };
+    let (mut kernel, mut config) = open(Underlay::Own).unwrap();
     let never = AtomicBool::new(false);
     let first = variable("L2GW_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
     let cases = variable("PROPTEST_CASES").unwrap_or(CASES);
@@ -192,10 +209,15 @@ fn any_state_becomes_any_other_and_an_interrupted_plan_is_taken_up_again() {
         switch(),
         any::<Index>(),
         vec((meddling(), any::<Index>()), 0..3),
+        option::weighted(0.3, prop::sample::select(places)),
     );
     let mut runner = runner(first);
     for _ in 0..cases {
-        let (switch, cut, meddlings) = case.new_tree(&mut runner).unwrap().current();
+        let (switch, cut, meddlings, moves) = case.new_tree(&mut runner).unwrap().current();
+        if let Some(place) = moves {
+            println!("tunnels to remote gateways are to run{place}");
+            (kernel, config) = open(place).unwrap();
+        }
         let wanted = desired(&switch, &config).state;
         let mut plan = plan(&wanted, kernel.observe().unwrap());
         plan.steps.truncate(cut.index(plan.steps.len() + 1));
@@ -207,7 +229,7 @@ fn any_state_becomes_any_other_and_an_interrupted_plan_is_taken_up_again() {
             meddle(kernel.observe().unwrap(), what, at);
         }
         converge(&mut kernel, &wanted);
-        let mut fresh = Kernel::open(config.clone()).unwrap();
+        let (mut fresh, _) = open(config.wan_underlay).unwrap();
         assert_same(fresh.observe().unwrap(), &wanted);
         let writes = kernel.writes();
         let report = kernel.converge(&wanted, &never).unwrap();

@@ -11,6 +11,7 @@ use testkit::frame::{ARP, BROADCAST, Ethernet, IPV4, Mac};
 use testkit::netns::{Netns, unique_prefix};
 use vtep::kernel::Kernel;
 use vtep::kernel::desired::{NodeConfig, desired};
+use vtep::kernel::netns::{NetworkNamespace, Underlays};
 use vtep::kernel::state::KernelState;
 
 use crate::support::{assert_same, bind, config, mac, picture};
@@ -25,7 +26,11 @@ pub(crate) struct Lab {
     pub(crate) gateway: Netns,
     pub(crate) tenant: Netns,
     pub(crate) underlay: Netns,
+    /// Where tunnels to remote gateways run, if not on the gateway itself.
+    pub(crate) elsewhere: Option<Netns>,
+    underlays: Underlays,
     config: NodeConfig,
+    switch: SwitchState,
 }
 
 impl Lab {
@@ -35,6 +40,15 @@ impl Lab {
 
     /// With the options of a switch, but for its port.
     pub(crate) fn with(config: NodeConfig) -> Self {
+        let mut switch: SwitchState = picture();
+        switch.bindings.clear();
+        bind(&mut switch, "net-a", "up", 0);
+        Self::build(config, switch, false)
+    }
+
+    /// For what a database says, its port bound there. `elsewhere`: tunnels to remote gateways run in another network
+    /// namespace, which has a cable of its own to the underlay.
+    pub(crate) fn build(config: NodeConfig, switch: SwitchState, elsewhere: bool) -> Self {
         let prefix = unique_prefix();
         let [gateway, tenant, underlay] =
             ["g", "t", "u"].map(|name| Netns::create(&format!("{prefix}{name}")).unwrap());
@@ -43,8 +57,7 @@ impl Lab {
             .ip(&format!(
                 "link add eth1 type veth peer name eth0 netns {}\n\
                  link add und type veth peer name und netns {}\n\
-                 link set eth1 up\nlink set und up\n\
-                 addr add 10.0.0.1/24 dev und\naddr add 192.0.2.1/24 dev und",
+                 link set eth1 up\nlink set und up\naddr add 10.0.0.1/24 dev und",
                 tenant.name(),
                 underlay.name()
             ))
@@ -52,14 +65,45 @@ impl Lab {
         tenant.ip("link set eth0 up").unwrap();
         underlay
             .ip("link set und up\n\
-                 addr add 10.0.0.11/24 dev und\naddr add 10.0.0.12/24 dev und\naddr add 10.0.0.66/24 dev und\n\
-                 addr add 192.0.2.2/24 dev und\naddr add 192.0.2.66/24 dev und")
+                 addr add 10.0.0.11/24 dev und\naddr add 10.0.0.12/24 dev und\naddr add 10.0.0.66/24 dev und")
             .unwrap();
+        let elsewhere = elsewhere.then(|| Netns::create(&format!("{prefix}w")).unwrap());
+        let (gateways_end, cable) = match &elsewhere {
+            None => (&gateway, "und"),
+            Some(elsewhere) => {
+                let cable = format!(
+                    "link add wan type veth peer name wan netns {}\nlink set wan up",
+                    underlay.name()
+                );
+                elsewhere.ip(&cable).unwrap();
+                underlay.ip("link set wan up").unwrap();
+                (elsewhere, "wan")
+            }
+        };
+        gateways_end
+            .ip(&format!("addr add 192.0.2.1/24 dev {cable}"))
+            .unwrap();
+        underlay
+            .ip(&format!(
+                "addr add 192.0.2.2/24 dev {cable}\naddr add 192.0.2.3/24 dev {cable}\naddr add 192.0.2.66/24 dev {cable}"
+            ))
+            .unwrap();
+        let mut underlays = Underlays::default();
+        let wan_underlay = elsewhere.as_ref().map(|elsewhere| {
+            let add = || Ok(underlays.add(NetworkNamespace::named(elsewhere.name())?)?);
+            gateway.enter(add).unwrap()
+        });
+        let mut ports = config.ports.clone();
+        ports.insert("up".into(), Some("eth1".parse().unwrap()));
         let config = NodeConfig {
-            ports: [("up".into(), Some("eth1".parse().unwrap()))].into(),
+            ports,
+            wan_underlay: wan_underlay.unwrap_or_default(),
             ..config
         };
         let lab = Self {
+            elsewhere,
+            underlays,
+            switch,
             gateway,
             tenant,
             underlay,
@@ -72,23 +116,19 @@ impl Lab {
         lab
     }
 
-    fn wanted(&self) -> KernelState {
-        desired(&self.switch(), &self.config).state
-    }
-
-    fn switch(&self) -> SwitchState {
-        let mut switch: SwitchState = picture();
-        switch.bindings.clear();
-        bind(&mut switch, "net-a", "up", 0);
-        switch
+    pub(crate) fn wanted(&self) -> KernelState {
+        desired(&self.switch, &self.config).state
     }
 
     pub(crate) fn in_gateway<T: Send>(&self, what: impl FnOnce(&mut Kernel) -> T + Send) -> T {
-        let work = || Ok(what(&mut Kernel::open(self.config.clone()).unwrap()));
+        let work = || {
+            let kernel = Kernel::open_with(self.config.clone(), self.underlays.clone());
+            Ok(what(&mut kernel.unwrap()))
+        };
         self.gateway.enter(work).unwrap()
     }
 
-    fn seen(&self) -> KernelState {
+    pub(crate) fn seen(&self) -> KernelState {
         self.in_gateway(|kernel| kernel.observe().unwrap().clone())
     }
 
@@ -111,12 +151,17 @@ impl Lab {
     }
 
     /// The tenant's machine sends.
-    fn tenant_sends(&self, frame: &Ethernet) {
+    pub(crate) fn tenant_sends(&self, frame: &Ethernet) {
         send(&self.tenant, "eth0", frame).unwrap();
     }
 
     /// Whether a frame that somebody on the underlay sends through a tunnel reaches the tenant's machine.
     fn enters(&self, source: &str, to: (&str, u16), vni: u32) -> bool {
+        self.entering(source, to, vni) > 0
+    }
+
+    /// How often it does.
+    pub(crate) fn entering(&self, source: &str, to: (&str, u16), vni: u32) -> usize {
         let (packet, inner) = tunnelled(vni);
         let arrived = self.arriving(|| {
             let sent = self.underlay.enter(|| {
@@ -125,7 +170,7 @@ impl Lab {
             });
             sent.unwrap();
         });
-        arrived.contains(&inner)
+        arrived.iter().filter(|frame| **frame == inner).count()
     }
 }
 
@@ -191,7 +236,7 @@ fn answer(frames: &[Ethernet]) -> Option<Mac> {
     answer.payload[8..14].try_into().ok()
 }
 
-fn frame_from(source: Mac) -> Ethernet {
+pub(crate) fn frame_from(source: Mac) -> Ethernet {
     Ethernet {
         to: BROADCAST,
         from: source,
@@ -399,7 +444,7 @@ fn what_was_learnt_of_a_station_is_forgotten_when_its_row_says_it_moved() {
     };
     lab.in_gateway(|kernel| {
         let at_home = lab.wanted();
-        let mut abroad = lab.switch();
+        let mut abroad = lab.switch.clone();
         crate::support::station(
             &mut abroad,
             "net-a",

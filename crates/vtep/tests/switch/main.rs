@@ -5,6 +5,8 @@ mod any_state;
 #[cfg(test)]
 mod daemon;
 #[cfg(test)]
+mod elsewhere;
+#[cfg(test)]
 mod frames;
 #[cfg(test)]
 mod kernel;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use testkit::capture::{Capture, Captured, send_times};
 use testkit::frame::{BROADCAST, Ethernet, Mac, Vxlan};
 use vtep::kernel::desired::NodeConfig;
-use vtep::kernel::storm;
 
 use crate::frames::{EXPERIMENTAL, Lab, TENANT};
 use crate::support::{config, mac};
@@ -97,7 +96,7 @@ fn a_flood_of_one_station_is_limited_and_the_others_get_through() {
     let to_station = frame(TENANT, mac(2).octets(), 3);
     assert_eq!(storm.passed(&to_station, 3000).len(), 3000, "declared");
 
-    let dropped = storm.lab.in_gateway(|_| storm::dropped().unwrap());
+    let dropped = storm.lab.in_gateway(|kernel| kernel.flood_drops().unwrap());
     assert_eq!(dropped.keys().copied().collect::<Vec<_>>(), [456]);
     assert_eq!(dropped[&456], 2000 - flood.len() as u64);
 }
@@ -129,7 +128,7 @@ fn without_a_limit_nothing_is_dropped() {
     assert!(
         storm
             .lab
-            .in_gateway(|_| storm::dropped().unwrap())
+            .in_gateway(|kernel| kernel.flood_drops().unwrap())
             .is_empty()
     );
 }

@@ -12,6 +12,7 @@ use vtep::kernel::Kernel;
 use vtep::kernel::desired::{NodeConfig, desired};
 use vtep::kernel::plan::plan;
 use vtep::kernel::state::KernelState;
+use vtep::kernel::underlay::Underlay;
 use vtep::kernel::vlan::VlanForm;
 
 /// Moves this thread into a fresh network namespace with the switch's own addresses.
@@ -71,6 +72,7 @@ pub(crate) fn config() -> NodeConfig {
         switch: "vtep".into(),
         tunnel_ip: "10.0.0.1".parse().unwrap(),
         wan_ip: "192.0.2.1".parse().unwrap(),
+        wan_underlay: Underlay::Own,
         ports: [("border".into(), None)].into(),
         mtu: 1500,
         ipv6: true,
@@ -210,7 +212,7 @@ pub(crate) fn assert_same(seen: &KernelState, wanted: &KernelState) {
     let same = seen.bridges == wanted.bridges
         && seen.vxlans == wanted.vxlans
         && seen.vlans == wanted.vlans
-        && seen.filter == wanted.filter
+        && seen.filters == wanted.filters
         && seen.guard == wanted.guard
         && interfaces
             .into_iter()

@@ -12,6 +12,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::desired::{NodeConfig, desired};
+use super::super::underlay::Underlay;
 use super::super::vlan::{VlanForm, VlanKind};
 use super::*;
 
@@ -22,6 +23,7 @@ fn config() -> NodeConfig {
         switch: "vtep".into(),
         tunnel_ip: Ipv4Addr::new(10, 0, 0, 1),
         wan_ip: Ipv4Addr::new(192, 0, 2, 1),
+        wan_underlay: Underlay::Own,
         ports: [
             ("border".into(), None),
             ("a".into(), Some(interface("eth1"))),
@@ -87,14 +89,10 @@ fn switch() -> impl Strategy<Value = SwitchState> {
 fn kernel() -> impl Strategy<Value = KernelState> {
     (
         switch(),
-        form(),
+        node(),
         vec((0..21_u8, any::<prop::sample::Index>()), 0..6),
     )
-        .prop_map(|(switch, vlan_form, damage)| {
-            let config = NodeConfig {
-                vlan_form,
-                ..config()
-            };
+        .prop_map(|(switch, config, damage)| {
             let mut state = desired(&switch, &config).state;
             for name in ["eth1", "eth2"] {
                 state.interfaces.entry(interface(name)).or_default();
@@ -106,8 +104,18 @@ fn kernel() -> impl Strategy<Value = KernelState> {
         })
 }
 
-fn form() -> impl Strategy<Value = VlanForm> {
-    prop_oneof![3 => Just(VlanForm::Steered), 1 => Just(VlanForm::Subinterfaces)]
+/// With any options that decide about more than one device.
+fn node() -> impl Strategy<Value = NodeConfig> {
+    let form = prop_oneof![3 => Just(VlanForm::Steered), 1 => Just(VlanForm::Subinterfaces)];
+    let underlay = prop_oneof![
+        2 => Just(Underlay::Own),
+        1 => (1..3).prop_map(Underlay::Other),
+    ];
+    (form, underlay).prop_map(|(vlan_form, wan_underlay)| NodeConfig {
+        vlan_form,
+        wan_underlay,
+        ..config()
+    })
 }
 
 fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
@@ -126,9 +134,9 @@ fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
     let vxlan = (!vxlans.is_empty()).then(|| vxlans[place.index(vxlans.len())]);
     match kind {
         0 => state.bridge_netfilter = true,
-        1 => state.filter = None,
-        2 => state.filter.iter_mut().for_each(|f| f.rules.clear()),
-        3 => state.filter.iter_mut().for_each(|f| f.inside.clear()),
+        1 => state.filters.clear(),
+        2 => state.filters.values_mut().for_each(|f| f.rules.clear()),
+        3 => state.filters.values_mut().for_each(|f| f.inside.clear()),
         4 if !devices.is_empty() => {
             state.apply(&Step::DeleteDevice(devices[place.index(devices.len())]));
         }
@@ -228,7 +236,7 @@ fn holds(state: &KernelState, wanted: &KernelState) -> Result<(), TestCaseError>
     prop_assert_eq!(&state.bridges, &wanted.bridges);
     prop_assert_eq!(&state.vxlans, &wanted.vxlans);
     prop_assert_eq!(&state.vlans, &wanted.vlans);
-    prop_assert_eq!(&state.filter, &wanted.filter);
+    prop_assert_eq!(&state.filters, &wanted.filters);
     prop_assert_eq!(&state.guard, &wanted.guard);
     prop_assert!(!state.bridge_netfilter || wanted.bridges.is_empty());
     for (name, held) in &state.interfaces {
@@ -251,12 +259,8 @@ fn clashes(state: &KernelState) -> bool {
 }
 
 /// Some networks loop: those whose number has its bit in `cut`.
-fn wanted(switch: &SwitchState, vlan_form: VlanForm, cut: u8) -> KernelState {
-    let config = NodeConfig {
-        vlan_form,
-        ..config()
-    };
-    let mut state = desired(switch, &config).state;
+fn wanted(switch: &SwitchState, config: &NodeConfig, cut: u8) -> KernelState {
+    let mut state = desired(switch, config).state;
     let names = (0..4_u8).filter(|n| cut >> n & 1 == 1);
     let names = names.map(|n| LogicalSwitchName::new(format!("net-{n}")));
     state.cut(&names.map(|name| InterfaceName::bridge(&name)).collect());
@@ -267,11 +271,11 @@ proptest! {
     #[test]
     fn a_plan_carried_out_gives_what_is_wanted(
         switch in switch(),
-        form in form(),
+        node in node(),
         cut in any::<u8>(),
         mut state in kernel(),
     ) {
-        let wanted = wanted(&switch, form, cut);
+        let wanted = wanted(&switch, &node, cut);
         for step in &plan(&wanted, &state).steps {
             state.apply(step);
         }
@@ -279,20 +283,20 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_planned_where_nothing_is_missing(switch in switch(), form in form(), cut in any::<u8>()) {
-        let wanted = wanted(&switch, form, cut);
+    fn nothing_is_planned_where_nothing_is_missing(switch in switch(), node in node(), cut in any::<u8>()) {
+        let wanted = wanted(&switch, &node, cut);
         prop_assert_eq!(plan(&wanted, &wanted), Plan::default());
     }
 
     #[test]
     fn an_interrupted_plan_costs_nothing(
         switch in switch(),
-        form in form(),
+        node in node(),
         cut in any::<u8>(),
         mut state in kernel(),
         end in any::<prop::sample::Index>(),
     ) {
-        let wanted = wanted(&switch, form, cut);
+        let wanted = wanted(&switch, &node, cut);
         let first = plan(&wanted, &state);
         for step in first.steps.iter().take(end.index(first.steps.len() + 1)) {
             state.apply(step);
@@ -304,8 +308,12 @@ proptest! {
     }
 
     #[test]
-    fn no_two_devices_have_the_same_key_on_the_way(switch in switch(), mut state in kernel()) {
-        let wanted = desired(&switch, &config()).state;
+    fn no_two_devices_have_the_same_key_on_the_way(
+        switch in switch(),
+        node in node(),
+        mut state in kernel(),
+    ) {
+        let wanted = desired(&switch, &node).state;
         prop_assume!(!clashes(&wanted) && !clashes(&state));
         for step in &plan(&wanted, &state).steps {
             state.apply(step);
@@ -403,6 +411,39 @@ fn remote(key: u32) -> (Locator, RemoteMac) {
 }
 
 #[test]
+fn tunnels_that_move_to_another_underlay_are_let_in_there_and_leave_nothing_behind() {
+    let mut switch = SwitchState::default();
+    let (wan, station) = remote(123);
+    bordering(&mut switch, "net-a", 0, wan, station);
+    let elsewhere = NodeConfig {
+        wan_underlay: Underlay::Other(3),
+        ..config()
+    };
+    let before = desired(&switch, &config()).state;
+    let after = desired(&switch, &elsewhere).state;
+    assert_eq!(
+        plan(&after, &before).to_string(),
+        "\
+delete gw4fcb3fdb2b83
+replace filter: 0 inside, 0 wan
+replace filter in netns id 3: 0 inside, 2 wan
+create vxlan gw4fcb3fdb2b83: l2gw:wan net=net-a vni 123 udp port 4789 in netns id 3
+attach gw4fcb3fdb2b83 to gbba1e34a52aea
+port gw4fcb3fdb2b83: isolated true learning false suppress true hairpin false flood true
+host side of gw4fcb3fdb2b83: ipv6 false link-local false arp false
+put 00:11:22:33:44:55 at gw4fcb3fdb2b83 to 203.0.113.2:4789 vni 123 pinned
+flood gw4fcb3fdb2b83 to 203.0.113.2:14790 vni 123
+bring up gw4fcb3fdb2b83
+"
+    );
+    let back = plan(&before, &after).to_string();
+    assert!(
+        back.ends_with("bring up gw4fcb3fdb2b83\nremove filter in netns id 3\n"),
+        "{back}"
+    );
+}
+
+#[test]
 fn a_plan_reads_like_this() {
     let mut switch = SwitchState::default();
     let (wan, station) = remote(456);
@@ -432,7 +473,7 @@ bring up gw06cb3fde984f
     );
     let mut later = wanted.clone();
     later.vxlans.values_mut().for_each(|v| v.flood.clear());
-    later.filter.iter_mut().for_each(|f| f.wan.clear());
+    later.filters.values_mut().for_each(|f| f.wan.clear());
     assert_eq!(
         plan(&later, &wanted).to_string(),
         "\

@@ -25,13 +25,19 @@ impl KernelState {
         match step {
             Step::BypassBridgeNetfilter => self.bridge_netfilter = false,
             Step::DeleteDevice(name) => self.delete(*name),
-            Step::ReplaceFilter(filter) => self.filter = Some(Filter::clone(filter)),
-            Step::ChangeFilter { add, remove } => {
-                if let Some(filter) = &mut self.filter {
+            Step::ReplaceFilter(underlay, filter) => {
+                self.filters.insert(*underlay, Filter::clone(filter));
+            }
+            Step::ChangeFilter {
+                underlay,
+                add,
+                remove,
+            } => {
+                if let Some(filter) = self.filters.get_mut(underlay) {
                     filter.change(add, remove);
                 }
             }
-            Step::RemoveFilter => self.filter = None,
+            Step::RemoveFilter(underlay) => drop(self.filters.remove(underlay)),
             Step::PutGuard(guard) => self.guard = guard.as_deref().cloned(),
             Step::CreateBridge(name, shape) => {
                 let bridge = Bridge {
@@ -280,7 +286,7 @@ impl Filter {
         Self {
             inside: &self.inside - &held.inside,
             wan: &self.wan - &held.wan,
-            inside_keys: &self.inside_keys - &held.inside_keys,
+            keys: &self.keys - &held.keys,
             rules: Vec::new(),
         }
     }
@@ -288,6 +294,6 @@ impl Filter {
     fn change(&mut self, add: &Self, remove: &Self) {
         self.inside = &(&self.inside - &remove.inside) | &add.inside;
         self.wan = &(&self.wan - &remove.wan) | &add.wan;
-        self.inside_keys = &(&self.inside_keys - &remove.inside_keys) | &add.inside_keys;
+        self.keys = &(&self.keys - &remove.keys) | &add.keys;
     }
 }

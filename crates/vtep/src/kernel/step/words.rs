@@ -11,8 +11,8 @@ impl Step {
         match self {
             Self::BypassBridgeNetfilter => "bridge netfilter bypassed",
             Self::DeleteDevice(_) => "devices deleted",
-            Self::ReplaceFilter(_) | Self::ChangeFilter { .. } => "filter changes",
-            Self::RemoveFilter => "filter removed",
+            Self::ReplaceFilter(..) | Self::ChangeFilter { .. } => "filter changes",
+            Self::RemoveFilter(_) => "filters removed",
             Self::PutGuard(_) => "guards of ports changed",
             Self::CreateBridge(..) => "bridges created",
             Self::CreateVxlan(..) => "vxlans created",
@@ -42,14 +42,18 @@ impl fmt::Display for Step {
         match self {
             Self::BypassBridgeNetfilter => f.write_str("bypass bridge netfilter"),
             Self::DeleteDevice(name) => write!(f, "delete {name}"),
-            Self::ReplaceFilter(filter) => write!(
+            Self::ReplaceFilter(underlay, filter) => write!(
                 f,
-                "replace filter: {} inside, {} wan",
+                "replace filter{underlay}: {} inside, {} wan",
                 filter.inside.len(),
                 filter.wan.len()
             ),
-            Self::ChangeFilter { add, remove } => {
-                f.write_str("change filter:")?;
+            Self::ChangeFilter {
+                underlay,
+                add,
+                remove,
+            } => {
+                write!(f, "change filter{underlay}:")?;
                 let changes = [("+", add), ("-", remove)];
                 for (sign, change) in changes {
                     for peer in &change.inside {
@@ -58,13 +62,13 @@ impl fmt::Display for Step {
                     for peer in &change.wan {
                         write!(f, " {sign}wan {peer}")?;
                     }
-                    for key in &change.inside_keys {
+                    for key in &change.keys {
                         write!(f, " {sign}key {key}")?;
                     }
                 }
                 Ok(())
             }
-            Self::RemoveFilter => f.write_str("remove filter"),
+            Self::RemoveFilter(underlay) => write!(f, "remove filter{underlay}"),
             Self::PutGuard(Some(guard)) => {
                 f.write_str("no tagged frames on")?;
                 guard.ports.iter().try_for_each(|port| write!(f, " {port}"))

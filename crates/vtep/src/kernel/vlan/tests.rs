@@ -6,6 +6,7 @@ use netlink_packet_core::Emitable;
 
 use super::super::desired::{NodeConfig, desired};
 use super::super::plan::plan;
+use super::super::underlay::Underlay;
 use super::super::{observe, tc};
 use super::*;
 
@@ -15,6 +16,7 @@ fn planned(vlan_form: VlanForm) -> String {
         switch: "vtep".into(),
         tunnel_ip: [10, 0, 0, 1].into(),
         wan_ip: [192, 0, 2, 1].into(),
+        wan_underlay: Underlay::Own,
         ports: [("up".into(), "eth1".parse().ok())].into(),
         mtu: 1500,
         ipv6: true,

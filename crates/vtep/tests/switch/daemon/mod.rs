@@ -19,6 +19,7 @@ use crate::support::*;
 
 mod convergence;
 mod counted;
+mod elsewhere;
 mod learnt;
 mod loops;
 mod random;
@@ -203,18 +204,22 @@ async fn write(connection: &Connection<Database>, desired: &SwitchState) {
 
 /// Waits until the kernel holds what the database says.
 async fn forwards(switch: &SwitchState) {
-    let wanted = wanted(switch);
+    holds(&wanted(switch), seen).await;
+}
+
+/// Waits until the kernel is seen to hold this.
+async fn holds(wanted: &KernelState, look: impl Fn() -> KernelState) {
     for _ in 0..400 {
-        let seen = tokio::task::block_in_place(seen);
+        let seen = tokio::task::block_in_place(&look);
         if seen.bridges == wanted.bridges
             && seen.vxlans == wanted.vxlans
-            && seen.filter == wanted.filter
+            && seen.filters == wanted.filters
         {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    assert_same(&seen(), &wanted);
+    assert_same(&look(), wanted);
 }
 
 /// A switch with the daemon's `options` that forwards what a controller has written, and that controller.

@@ -20,8 +20,8 @@ const FAR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const HERE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// The remote gateway 192.0.2.2 at the other end of a cable, as far as BFD is concerned.
-struct RemoteGateway {
-    netns: Netns,
+pub(super) struct RemoteGateway {
+    pub(super) netns: Netns,
     engine: Option<Engine>,
     board: watch::Receiver<Board>,
 }
@@ -29,6 +29,11 @@ struct RemoteGateway {
 impl RemoteGateway {
     /// Nobody else has VXLAN's port there, so nothing needs to be steered.
     fn new() -> Self {
+        Self::behind(|line| drop(ip(line)))
+    }
+
+    /// Where `ip` runs ip(8) at our end of the cable.
+    pub(super) fn behind(ip: impl Fn(&str)) -> Self {
         let netns = Netns::create(&unique_prefix()).unwrap();
         ip(&format!(
             "link add wan0 type veth peer name wan0 netns {}",
@@ -79,7 +84,7 @@ impl RemoteGateway {
         self.board.borrow().get(&HERE).map_or(0, |told| told.losses)
     }
 
-    async fn sees(&mut self, state: State) {
+    pub(super) async fn sees(&mut self, state: State) {
         let seen = self.board.wait_for(|board| {
             let status = board.get(&HERE).and_then(|told| told.status);
             status.is_some_and(|status| status.state == state)
@@ -123,7 +128,7 @@ async fn ask_for(controller: &Connection<Database>, key: &'static str, value: &'
     session.transact(NAME, &transaction).await.unwrap();
 }
 
-fn says(tunnel: &Tunnel, key: &str) -> String {
+pub(super) fn says(tunnel: &Tunnel, key: &str) -> String {
     tunnel.bfd_status.get(key).cloned().unwrap_or_default()
 }
 
