@@ -8,6 +8,8 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use super::desired::NodeConfig;
 use super::events::Events;
 use super::guard;
@@ -489,7 +491,9 @@ impl Applier<'_> {
             }
         };
         let refused = self.netlink.write(requests)?;
-        let total = refused.last().map(|(_, error)| error);
+        // What went meanwhile, with its network namespace or by other hands, is as good as deleted.
+        let mut refused = refused.iter().map(|(_, error)| error);
+        let total = refused.rfind(|error| error.errno != Errno::ENODEV);
         let gone = doomed.iter().filter(|_| total.is_none());
         let numbers: Vec<u32> = gone.map(|(_, index)| *index).collect();
         for (step, _) in doomed {

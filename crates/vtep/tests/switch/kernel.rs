@@ -257,6 +257,26 @@ fn what_is_not_ours_is_left_alone() {
 }
 
 #[test]
+fn what_somebody_else_deletes_meanwhile_is_as_good_as_deleted() {
+    namespace();
+    let mut kernel = open();
+    let never = AtomicBool::new(false);
+    for gone in [1, 3] {
+        kernel.converge(&wanted(&picture()), &never).unwrap();
+        let held = kernel.observe().unwrap().clone();
+        let plan = plan(&KernelState::default(), &held);
+        // A VXLAN device, or all devices there are.
+        let devices = held.vxlans.keys().chain(held.bridges.keys());
+        for device in devices.take(gone) {
+            ip(&format!("link delete {device}"));
+        }
+        let report = kernel.carry_out(plan, &never).unwrap();
+        assert!(report.failures.is_empty(), "{:?}", report.failures);
+        assert_eq!(seen(), KernelState::default());
+    }
+}
+
+#[test]
 fn a_network_that_goes_leaves_nothing() {
     namespace();
     let mut kernel = open();
