@@ -135,5 +135,13 @@ fn a_second_run_writes_nothing_and_what_others_do_is_put_right() {
             assert!(!report.plan.is_empty(), "{what}");
             assert_same(&lab.seen(), &wanted);
         }
+        // A network that loops is cut off remote gateways, wherever they are.
+        let mut cut = wanted.clone();
+        cut.cut(&[InterfaceName::bridge(&name("net-a"))].into());
+        assert_ne!(cut, wanted);
+        for state in [&cut, &wanted] {
+            kernel.converge(state, &never).unwrap();
+            assert_same(&lab.seen(), state);
+        }
     });
 }

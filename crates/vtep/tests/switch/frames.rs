@@ -40,10 +40,12 @@ impl Lab {
 
     /// With the options of a switch, but for its port.
     pub(crate) fn with(config: NodeConfig) -> Self {
-        let mut switch: SwitchState = picture();
-        switch.bindings.clear();
-        bind(&mut switch, "net-a", "up", 0);
-        Self::build(config, switch, false)
+        Self::build(config, at_the_port(), false)
+    }
+
+    /// The same, with tunnels to remote gateways in another network namespace.
+    pub(crate) fn elsewhere(config: NodeConfig) -> Self {
+        Self::build(config, at_the_port(), true)
     }
 
     /// For what a database says, its port bound there. `elsewhere`: tunnels to remote gateways run in another network
@@ -116,6 +118,14 @@ impl Lab {
         lab
     }
 
+    /// The underlay's interface that leads to remote gateways.
+    pub(crate) fn wan_cable(&self) -> &'static str {
+        match self.elsewhere {
+            Some(_) => "wan",
+            None => "und",
+        }
+    }
+
     pub(crate) fn wanted(&self) -> KernelState {
         desired(&self.switch, &self.config).state
     }
@@ -172,6 +182,14 @@ impl Lab {
         });
         arrived.iter().filter(|frame| **frame == inner).count()
     }
+}
+
+/// The network of the specification's picture, bound to the tenant's port.
+fn at_the_port() -> SwitchState {
+    let mut switch: SwitchState = picture();
+    switch.bindings.clear();
+    bind(&mut switch, "net-a", "up", 0);
+    switch
 }
 
 /// The bytes of a VXLAN packet (RFC 7348 section 5) around a frame of ours.

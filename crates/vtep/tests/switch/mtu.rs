@@ -6,7 +6,7 @@ use testkit::capture::{Capture, send};
 use testkit::frame::{BROADCAST, Ethernet, IPV4};
 
 use crate::frames::{EXPERIMENTAL, Lab, TENANT};
-use crate::support::mac;
+use crate::support::{config, mac};
 
 const IPV6: u16 = 0x86dd;
 
@@ -55,7 +55,7 @@ fn to_station(ethertype: u16, payload: Vec<u8>) -> Ethernet {
 
 /// What is left for the underlay, and what comes back to the tenant.
 fn sent(lab: &Lab, frame: &Ethernet) -> (Vec<Ethernet>, Vec<Ethernet>) {
-    let [wan, home] = [(&lab.underlay, "und"), (&lab.tenant, "eth0")]
+    let [wan, home] = [(&lab.underlay, lab.wan_cable()), (&lab.tenant, "eth0")]
         .map(|(netns, interface)| Capture::start(netns, interface).unwrap());
     send(&lab.tenant, "eth0", frame).unwrap();
     let received = |capture: Capture| {
@@ -69,9 +69,12 @@ fn sent(lab: &Lab, frame: &Ethernet) -> (Vec<Ethernet>, Vec<Ethernet>) {
     (received(wan), home)
 }
 
-/// The lab, once a frame gets through.
-fn lab() -> Lab {
-    let lab = Lab::new();
+/// Labs of both forms, once a frame gets through.
+fn labs() -> [Lab; 2] {
+    [Lab::new(), Lab::elsewhere(config())].map(ready)
+}
+
+fn ready(lab: Lab) -> Lab {
     let hello = Ethernet {
         to: BROADCAST,
         from: TENANT,
@@ -97,30 +100,35 @@ fn outer(wan: &[Ethernet]) -> Vec<usize> {
 
 #[test]
 fn what_fits_passes_in_one_piece() {
-    let lab = lab();
-    for frame in [ipv4(1450, true), ipv4(1450, false), ipv6(1450)] {
-        let (wan, home) = sent(&lab, &frame);
-        assert_eq!(outer(&wan), [LINK], "{wan:?}");
-        assert_eq!(home, []);
+    for lab in labs() {
+        for frame in [ipv4(1450, true), ipv4(1450, false), ipv6(1450)] {
+            let (wan, home) = sent(&lab, &frame);
+            assert_eq!(outer(&wan), [LINK], "{wan:?}");
+            assert_eq!(home, []);
+        }
     }
 }
 
 #[test]
 fn what_may_be_fragmented_arrives_in_outer_fragments() {
-    let lab = lab();
-    let (wan, home) = sent(&lab, &ipv4(LINK, false));
-    let pieces = outer(&wan);
-    assert_eq!(pieces.len(), 2, "{pieces:?}");
-    // Each with a header of its own.
-    assert_eq!(pieces.iter().sum::<usize>(), LINK + 50 + 20);
-    assert!(pieces.iter().all(|piece| *piece <= LINK), "{pieces:?}");
-    assert_eq!(home, []);
+    for lab in labs() {
+        let (wan, home) = sent(&lab, &ipv4(LINK, false));
+        let pieces = outer(&wan);
+        assert_eq!(pieces.len(), 2, "{pieces:?}");
+        // Each with a header of its own.
+        assert_eq!(pieces.iter().sum::<usize>(), LINK + 50 + 20);
+        assert!(pieces.iter().all(|piece| *piece <= LINK), "{pieces:?}");
+        assert_eq!(home, []);
+    }
 }
 
 #[test]
 fn what_may_not_is_answered_with_the_size_that_fits() {
-    let lab = lab();
-    let (wan, home) = sent(&lab, &ipv4(LINK, true));
+    labs().iter().for_each(is_answered);
+}
+
+fn is_answered(lab: &Lab) {
+    let (wan, home) = sent(lab, &ipv4(LINK, true));
     assert_eq!(outer(&wan), Vec::<usize>::new());
     let [answer] = &home[..] else {
         panic!("{home:?}");
@@ -131,7 +139,7 @@ fn what_may_not_is_answered_with_the_size_that_fits() {
     assert_eq!(icmp[..2], [3, 4]);
     assert_eq!(u32::from(u16::from_be_bytes([icmp[6], icmp[7]])), TENANTS);
 
-    let (wan, home) = sent(&lab, &ipv6(LINK));
+    let (wan, home) = sent(lab, &ipv6(LINK));
     assert_eq!(outer(&wan), Vec::<usize>::new());
     let [answer] = &home[..] else {
         panic!("{home:?}");

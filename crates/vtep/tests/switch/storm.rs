@@ -29,6 +29,13 @@ fn left(captured: Vec<Captured>) -> Vec<Vxlan> {
         .collect()
 }
 
+fn with_limit(bum_limit: Option<u32>) -> NodeConfig {
+    NodeConfig {
+        bum_limit,
+        ..config()
+    }
+}
+
 struct Storm {
     lab: Lab,
     began: Instant,
@@ -36,10 +43,10 @@ struct Storm {
 
 impl Storm {
     fn new(limit: Option<u32>) -> Self {
-        let lab = Lab::with(NodeConfig {
-            bum_limit: limit,
-            ..config()
-        });
+        Self::at(Lab::with(with_limit(limit)))
+    }
+
+    fn at(lab: Lab) -> Self {
         let storm = Self {
             lab,
             began: Instant::now(),
@@ -63,7 +70,7 @@ impl Storm {
 
     /// Sends a frame many times and returns what leaves of it.
     fn passed(&self, frame: &Ethernet, times: usize) -> Vec<Vxlan> {
-        let capture = Capture::start(&self.lab.underlay, "und").unwrap();
+        let capture = Capture::start(&self.lab.underlay, self.lab.wan_cable()).unwrap();
         send_times(&self.lab.tenant, "eth0", frame, times).unwrap();
         let mut left = left(capture.finish().unwrap());
         left.retain(|packet| packet.inner == *frame);
@@ -78,7 +85,16 @@ impl Storm {
 
 #[test]
 fn a_flood_of_one_station_is_limited_and_the_others_get_through() {
-    let storm = Storm::new(Some(LIMIT));
+    is_limited_and_the_others_get_through(&Storm::new(Some(LIMIT)));
+}
+
+#[test]
+fn a_flood_is_limited_in_another_network_namespace_too() {
+    let lab = Lab::elsewhere(with_limit(Some(LIMIT)));
+    is_limited_and_the_others_get_through(&Storm::at(lab));
+}
+
+fn is_limited_and_the_others_get_through(storm: &Storm) {
     let flood = storm.passed(&frame(TENANT, BROADCAST, 1), 2000);
     let most = storm.allowance(25);
     assert!(

@@ -7,6 +7,7 @@ use vtep::kernel::name::InterfaceName;
 use vtep::kernel::netns::{NetworkNamespace, Underlays};
 
 use super::tunnels::{RemoteGateway, says, tunnel, watch};
+use super::vlans::within;
 use super::*;
 
 /// A network namespace that has the switch's address towards remote gateways.
@@ -198,14 +199,10 @@ fn a_switch_that_is_started_with_another_option_leaves_nothing_behind() {
                 if place.is_some_and(|place| place.netns.name() == other.netns.name()) {
                     continue;
                 }
-                let gone = || other.run("nft", "list tables").is_empty();
-                for _ in 0..400 {
-                    if gone() {
-                        break;
-                    }
-                    tokio::time::sleep(Duration::from_millis(25)).await;
-                }
-                assert!(gone(), "a packet filter is left");
+                within("no packet filter is left", || {
+                    other.run("nft", "list tables").is_empty()
+                })
+                .await;
             }
         }
     });
@@ -241,7 +238,7 @@ fn what_keeps_it_from_tunnelling_elsewhere_is_said_in_a_line() {
 fn a_namespace_that_is_deleted_is_told_of_and_one_that_takes_its_name_is_used() {
     in_namespace(|| async {
         let elsewhere = Elsewhere::new();
-        let (_switch, controller) = elsewhere.forwarding(&equal_keys()).await;
+        let (mut switch, controller) = elsewhere.forwarding(&equal_keys()).await;
         let wanted = elsewhere.wanted(&equal_keys());
         let place = elsewhere.netns.name();
         // Goes with either of the namespaces it leads to.
@@ -266,22 +263,34 @@ fn a_namespace_that_is_deleted_is_told_of_and_one_that_takes_its_name_is_used() 
         })
         .await;
         assert_ne!(seen().vxlans, wanted.vxlans, "it is another namespace");
-        for _ in 0..400 {
-            if !links().contains(" cable@") {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("the namespace of before is kept in being");
+        within("the namespace of before is let go of", || {
+            !links().contains(" cable@")
+        })
+        .await;
+
+        // What is left can be taken back without it, too.
+        run("ip", &format!("netns delete {place}"));
+        switch.kill().await;
+        switch.down().await;
+        assert_eq!(seen(), KernelState::default());
+        run("ip", &format!("netns add {place}"));
     });
 }
 
 #[test]
-fn bfd_watches_remote_gateways_there() {
+fn remote_gateways_there_are_watched_and_the_ways_to_them_measured() {
     in_namespace(|| async {
         let elsewhere = Elsewhere::new();
         let mut far = RemoteGateway::behind(|line| elsewhere.netns.ip(line).unwrap());
         let (_switch, controller) = elsewhere.forwarding(&equal_keys()).await;
+        // The cable carries 1,500 bytes, a tenant's longest packet needs 1,550.
+        until(&controller, "the way is too small", |held| {
+            let words = held.faults().remove("vtep")?;
+            words
+                .contains("remote gateway 192.0.2.2: the way there carries 1500 bytes")
+                .then_some(())
+        })
+        .await;
         watch(&controller, true).await;
         tunnel(&controller, "BFD is up", |it| says(it, "state") == "up").await;
         far.sees(State::Up).await;

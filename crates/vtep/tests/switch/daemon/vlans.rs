@@ -7,7 +7,7 @@ use super::tell::stations;
 use super::*;
 
 /// Waits until the interface is what it should be; how long that took.
-async fn within(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+pub(super) async fn within(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     let since = std::time::Instant::now();
     while !holds() {
         assert!(since.elapsed() < Duration::from_secs(20), "{what}");
