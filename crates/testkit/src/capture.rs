@@ -11,10 +11,10 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvmsg, sendto,
-    setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind,
+    recvmsg, sendto, setsockopt, socket, sockopt,
 };
-use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::sys::time::{TimeSpec, TimeVal, TimeValLike as _};
 
 use crate::frame::{Ethernet, Vxlan};
 use crate::netns::Netns;
@@ -35,6 +35,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 pub struct Captured {
     /// Sent by the interface's own side rather than received by it.
     pub outgoing: bool,
+    /// When it passed, by the kernel's clock, since the epoch: however busy the machine was that read it.
+    pub at: Duration,
     /// The frame.
     pub frame: Ethernet,
 }
@@ -197,6 +199,7 @@ fn open(interface: &str) -> Result<PacketSocket> {
         SockProtocol::EthAll,
     )?;
     setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50))?;
     let address = getifaddrs()?
         .filter(|found| found.interface_name == interface)
@@ -209,16 +212,27 @@ fn open(interface: &str) -> Result<PacketSocket> {
 /// Reads until told to stop.
 fn read(from: &PacketSocket, seen: &Mutex<Vec<Captured>>, stop: &AtomicBool) -> Result<()> {
     let mut buffer = vec![0; LARGEST_FRAME];
+    let mut control = nix::cmsg_space!(TimeSpec);
     while !stop.load(Ordering::Relaxed) {
-        let (length, sender) = {
+        let (length, sender, at) = {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             match recvmsg::<LinkAddr>(
                 from.socket.as_raw_fd(),
                 &mut slices,
-                None,
+                Some(&mut control),
                 MsgFlags::empty(),
             ) {
-                Ok(message) => (message.bytes, message.address),
+                Ok(message) => {
+                    let stamp = message.cmsgs()?.find_map(|control| match control {
+                        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+                        _ => None,
+                    });
+                    (
+                        message.bytes,
+                        message.address,
+                        stamp.context("no time stamp")?,
+                    )
+                }
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 // The interface was taken away.
                 Err(Errno::ENETDOWN) => return Ok(()),
@@ -234,7 +248,11 @@ fn read(from: &PacketSocket, seen: &Mutex<Vec<Captured>>, stop: &AtomicBool) -> 
             let outgoing = sender.pkttype() == OUTGOING;
             seen.lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .push(Captured { outgoing, frame });
+                .push(Captured {
+                    outgoing,
+                    at,
+                    frame,
+                });
         }
     }
     Ok(())

@@ -106,7 +106,7 @@ pub(crate) async fn release(options: &ReleaseOptions) -> Result<String, Error> {
                 return Err(Error::NotCut(network.clone()));
             }
             return Ok(format!(
-                "network {network} is joined to the WAN again when the switch is started\n"
+                "network {network} is joined again when the switch is started\n"
             ));
         }
         let asked = tokio::time::timeout(ANSWER_WITHIN, ask(&directory, network)).await;
@@ -123,7 +123,7 @@ pub(crate) async fn release(options: &ReleaseOptions) -> Result<String, Error> {
         }
     };
     match said.trim_end() {
-        OK => Ok(format!("network {network} is joined to the WAN again\n")),
+        OK => Ok(format!("network {network} is joined again\n")),
         why => Err(Error::Refused(why.to_owned())),
     }
 }

@@ -340,6 +340,7 @@ impl Daemon {
                 () = cuts.due() => continue,
                 _ = database.changed() => Wake::Database,
                 () = readable(&notifications, truce) => Wake::Kernel,
+                () = sleep_until(Some(truce)), if self.is_behind() => Wake::Kernel,
                 _ = netfilter.tick() => Wake::Kernel,
                 _ = drops.tick(), if limits => Wake::Drops,
                 true = changed(&mut paths) => Wake::Paths,
@@ -368,6 +369,11 @@ impl Daemon {
                 self.telling.request();
             }
         }
+    }
+
+    fn is_behind(&self) -> bool {
+        let worker = self.worker.as_ref();
+        worker.is_some_and(|worker| worker.kernel.is_behind())
     }
 
     fn notifications(&self) -> Result<Vec<AsyncFd<Arc<Socket>>>, Error> {

@@ -95,8 +95,8 @@ pub enum Error {
     /// The kernel can't be talked to.
     #[error("kernel: {0}")]
     Kernel(#[source] io::Error),
-    /// The network is not cut off the WAN.
-    #[error("network {0} is not cut off the WAN (l2gw vtep show lists networks)")]
+    /// Nothing of the network is cut off.
+    #[error("nothing of network {0} is cut off (l2gw vtep show lists networks)")]
     NotCut(String),
     /// The running daemon said no.
     #[error("{0}")]

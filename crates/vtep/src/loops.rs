@@ -1,11 +1,12 @@
-//! Loop protection: a network that somebody closed into a ring is cut off the WAN before it melts both sites.
+//! Loop protection: a ring that somebody closed is cut, off the WAN or at a port, before it melts both sites.
 //!
 //! ```text
 //!   local ports ◀──probes── Detector ◀──Ground── passes over the kernel
 //!        │                     │  ▲
 //!        └──what comes back────┘  └── relayed, by gateways that share a segment
-//!                              ▼
-//!   moving stations ───────▶ Cuts ──▶ desired state ──▶ plan ──▶ the WAN devices' place in the bridge
+//!                              ├──────▶ Reflex: at once ───────────────┐
+//!                              ▼                                       ▼
+//!   moving stations ───────▶ Cuts ──▶ desired state ──▶ plan ──▶ the devices' place in the bridge
 //! ```
 //!
 //! | module | its one job |
@@ -13,7 +14,7 @@
 //! | `probe` | the frame, and proof that it is our own |
 //! | `detector` | what to send, what to relay, what a frame that came back means: pure |
 //! | `sentry` | the thread and the socket that do it |
-//! | `cuts` | which networks are cut, since when and until when: kept on disk |
+//! | `cuts` | what is cut, since when and until when: kept on disk |
 //!
 //! Why a ring is seen by local probes alone: WAN tunnels never exchange frames with each other, so a frame that goes round
 //! enters each segment through one gateway and leaves it through another one, or comes back on a local port. Somewhere a
@@ -25,7 +26,7 @@ mod detector;
 mod probe;
 mod sentry;
 
-pub(crate) use self::cuts::{Cut, Cuts, Terms, on_disk, release_on_disk};
+pub(crate) use self::cuts::{Cut, Cuts, Place, Terms, on_disk, release_on_disk};
 pub(crate) use self::detector::{Ground, Port, Protected};
 pub(crate) use self::probe::{GATEWAYS, is_probe_source};
 pub(crate) use self::sentry::{Sentry, can_probe};

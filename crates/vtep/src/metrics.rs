@@ -286,11 +286,20 @@ impl Metrics {
             });
             declared.set(gauge(macs));
         }
+        let cuts = self.cuts.all();
+        let ports_off = cuts.keys().filter(|place| place.port.is_some()).count();
         let cut: Gauge = Gauge::default();
-        cut.set(gauge(self.cuts.all().len()));
+        cut.set(gauge(cuts.len() - ports_off));
         registry.register(
             "cut_networks",
             "Networks cut off the WAN, because somebody closed them into a ring",
+            cut,
+        );
+        let cut: Gauge = Gauge::default();
+        cut.set(gauge(ports_off));
+        registry.register(
+            "cut_ports",
+            "Ports cut off a network, because somebody joined them to another port outside",
             cut,
         );
         registry.register("networks", "Networks that have a bridge", networks);

@@ -182,7 +182,7 @@ pub struct SwitchOptions {
     /// are not limited
     #[arg(long, value_name = "FRAMES", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
     pub bum_limit: u32,
-    /// How long a network that loops stays cut off the WAN after the last sign of the loop; the double for each cut that
+    /// How long what a loop goes through (a network's way to the WAN, or a port) stays cut off after the last sign of it; the double for each cut that
     /// soon follows another, up to 64 times. 0: until "l2gw vtep release"
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(..=86_400))]
     pub loop_hold: u32,

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hardware_vtep::{Database, NAME, Tunnel as TunnelRow};
-use model::switch::{LogicalSwitch, SwitchState};
+use model::switch::{LogicalSwitch, LogicalSwitchName, SwitchState};
 use model::value::MacAddress;
 use ovsdb::{Connection, ConnectionOptions, Target};
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::kernel::counters::{self, Counters};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::state::{ALIAS, Bridge, KernelState, Vxlan};
 use crate::kernel::{Kernel, LearntStation};
-use crate::loops::{Cut, on_disk};
+use crate::loops::{Cut, Place, on_disk};
 use crate::options::{Format, ShowOptions};
 use crate::places::Places;
 
@@ -161,7 +161,7 @@ struct ShownCut {
     since: u64,
     /// Seconds from now; nothing: until it is joined by hand.
     left: Option<u64>,
-    /// Whether all its WAN devices are off the bridge in the kernel.
+    /// Whether the devices are off the bridge in the kernel.
     in_kernel: bool,
 }
 
@@ -171,6 +171,8 @@ struct Port {
     name: String,
     device: String,
     up: bool,
+    /// Why and until when it is off the network.
+    cut: Option<ShownCut>,
     #[serde(flatten)]
     counted: Counters,
 }
@@ -311,23 +313,30 @@ impl View {
         }
     }
 
-    fn add_cuts(&mut self, kernel: &KernelState, cuts: &BTreeMap<String, Cut>) {
+    fn add_cuts(&mut self, kernel: &KernelState, cuts: &BTreeMap<Place, Cut>) {
         let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_secs());
+        let shown = |network: &str, port: Option<InterfaceName>, in_kernel: bool| {
+            let network = LogicalSwitchName::new(network);
+            let cut = cuts.get(&Place { network, port })?;
+            Some(ShownCut {
+                cause: cut.cause.clone(),
+                since: now.saturating_sub(cut.since),
+                left: cut.until.map(|until| until.saturating_sub(now)),
+                in_kernel,
+            })
+        };
         for network in &mut self.networks {
-            let Some(cut) = cuts.get(&network.name) else {
-                continue;
-            };
+            for port in &mut network.interfaces {
+                if let Ok(device) = port.device.parse() {
+                    port.cut = shown(&network.name, Some(device), kernel.is_cut(device));
+                }
+            }
             let mut wan = kernel.vxlans.values().filter(|held| {
                 let bridge = held.port.bridge.map(|bridge| bridge.to_string());
                 held.is_wan() && bridge.as_ref() == Some(&network.bridge)
             });
-            network.cut = Some(ShownCut {
-                cause: cut.cause.clone(),
-                since: now.saturating_sub(cut.since),
-                left: cut.until.map(|until| until.saturating_sub(now)),
-                in_kernel: wan.all(|held| held.cut),
-            });
+            network.cut = shown(&network.name, None, wan.all(|held| held.port.cut));
         }
     }
 }
@@ -340,6 +349,7 @@ fn interfaces(kernel: &KernelState, bridge: InterfaceName) -> Vec<Port> {
             name: kernel.label(name),
             device: name.to_string(),
             up: kernel.is_up(name),
+            cut: None,
             counted: Counters::default(),
         })
         .collect()

@@ -3,6 +3,7 @@
 //! The reasons are in the order in which the kernel decides: the bridge, its forwarding database, the VXLAN device's, the
 //! packet filter that lets answers in.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use model::switch::LogicalSwitchName;
@@ -12,7 +13,7 @@ use crate::error::{BadNamespace, Error};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::state::{Bridge, Destination, KernelState, Peer, Vxlan, VxlanIdentity};
 use crate::kernel::{Kernel, LearntStation};
-use crate::loops::{Cut, on_disk};
+use crate::loops::{self, Cut, on_disk};
 use crate::options::TraceOptions;
 use crate::places::Places;
 use crate::show::{Held, bfd, database};
@@ -61,7 +62,8 @@ pub async fn trace(options: &TraceOptions) -> Result<String, Error> {
                 database: database.as_ref(),
                 places: &places,
                 bad: &bad,
-                cut: cuts.get(network.as_str()),
+                cuts: &cuts,
+                network: &network,
                 name,
                 bridge,
             };
@@ -88,7 +90,8 @@ struct Place<'a> {
     /// Network namespaces of tunnels that can't be looked into.
     bad: &'a [BadNamespace],
     /// Why the network is off the WAN.
-    cut: Option<&'a Cut>,
+    cuts: &'a BTreeMap<loops::Place, Cut>,
+    network: &'a LogicalSwitchName,
     name: InterfaceName,
     bridge: &'a Bridge,
 }
@@ -134,15 +137,25 @@ impl Place<'_> {
         let before = lines.len();
         for (name, bridge) in self.kernel.ports() {
             if bridge == self.name {
-                let up = self.kernel.is_up(name);
-                let down = if up { "" } else { ", which is down" };
-                lines.push(format!("to port {}{down}", self.kernel.label(name)));
+                let state = match (self.kernel.is_up(name), self.kernel.is_cut(name)) {
+                    (false, _) => ", which is down",
+                    (true, true) => ", which is cut off",
+                    (true, false) => "",
+                };
+                lines.push(format!("to port {}{state}", self.kernel.label(name)));
+                if self.kernel.is_cut(name) {
+                    lines.push(format!("  {}", self.why_cut(Some(name))));
+                }
             }
         }
         for (name, vxlan) in &self.kernel.vxlans {
             if vxlan.port.bridge == Some(self.name) {
                 for to in &vxlan.flood {
-                    let cut = if vxlan.cut { ", which is cut off" } else { "" };
+                    let cut = if vxlan.port.cut {
+                        ", which is cut off"
+                    } else {
+                        ""
+                    };
                     lines.push(format!(
                         "to {} through {name}{cut}, unless it came from {}",
                         to.ip,
@@ -155,9 +168,9 @@ impl Place<'_> {
         let wan = self.kernel.vxlans.values();
         if wan
             .filter(|vxlan| vxlan.port.bridge == Some(self.name))
-            .any(|vxlan| vxlan.cut)
+            .any(|vxlan| vxlan.port.cut)
         {
-            lines.push(self.why_cut());
+            lines.push(self.why_cut(None));
         }
         if lines.len() == before {
             lines.push("to nobody: the network has no port and no tunnel that floods".to_owned());
@@ -175,8 +188,8 @@ impl Place<'_> {
         if !vxlan.up {
             lines.push("dropped there: the VXLAN device is down".to_owned());
         }
-        if vxlan.cut {
-            lines.push(format!("dropped instead: {}", self.why_cut()));
+        if vxlan.port.cut {
+            lines.push(format!("dropped instead: {}", self.why_cut(None)));
         }
         lines.extend(self.bfd(to));
         let peer = Peer {
@@ -201,13 +214,12 @@ impl Place<'_> {
         });
     }
 
-    fn why_cut(&self) -> String {
-        match self.cut {
-            Some(cut) => format!(
-                "the network is cut off the WAN: {} (l2gw vtep release joins it again)",
-                cut.cause
-            ),
-            None => "the network is cut off the WAN, and is about to be joined again".to_owned(),
+    fn why_cut(&self, port: Option<InterfaceName>) -> String {
+        let network = self.network.clone();
+        let place = loops::Place { network, port };
+        match self.cuts.get(&place) {
+            Some(cut) => format!("{place}: {} (l2gw vtep release joins it again)", cut.cause),
+            None => format!("{place}, and is about to be joined again"),
         }
     }
 

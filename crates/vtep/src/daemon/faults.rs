@@ -9,6 +9,7 @@ use model::switch::LogicalSwitchName;
 use super::worker::Pass;
 use crate::kernel::apply::Failure;
 use crate::kernel::desired::{NodeConfig, Refusal};
+use crate::loops::Place;
 use crate::options::{BORDER, SwitchOptions};
 use crate::path_mtu::OVERHEAD;
 
@@ -69,10 +70,26 @@ impl Faults {
                 _ => faults.switch(complaint),
             }
         }
-        for (network, cut) in &pass.cuts {
-            let words = format!("{cut} (l2gw vtep release {network} joins it again)");
-            let network = LogicalSwitchName::new(network.as_str());
-            faults.switch(Complaint::about(network, words));
+        for (Place { network, port }, cut) in &pass.cuts {
+            let (from, cause) = (
+                if port.is_some() {
+                    "this port"
+                } else {
+                    "the WAN"
+                },
+                &cut.cause,
+            );
+            // The same words as long as the cut lasts.
+            let words = format!(
+                "cut off {from} because of a loop: {cause} (l2gw vtep release {network} joins it again)"
+            );
+            let complaint = Complaint::about(network.clone(), words);
+            match port.and_then(|device| pass.ports.get(&device)) {
+                Some(port) => faults.port(port, complaint),
+                // A port that the network has no more is off it anyway.
+                None if port.is_some() => {}
+                None => faults.switch(complaint),
+            }
         }
         for (remote, carried) in &pass.narrow {
             let (mtu, needed) = (pass.config.mtu, pass.config.mtu + OVERHEAD);

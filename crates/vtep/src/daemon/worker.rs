@@ -20,7 +20,7 @@ use crate::kernel::name::InterfaceName;
 use crate::kernel::outline::Outline;
 use crate::kernel::scope::Scope;
 use crate::kernel::{Kernel, Report};
-use crate::loops::{Cut, Cuts, Sentry};
+use crate::loops::{Cut, Cuts, Place, Sentry};
 use crate::path_mtu::{Narrow, PathMtu};
 
 /// What works on the kernel, in threads that may block.
@@ -30,7 +30,7 @@ pub(super) struct Worker {
     pub(super) replica: Arc<SharedReplica<Database>>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) turn: Turn,
-    /// Networks that are cut off the WAN.
+    /// What is cut off because of a loop.
     pub(super) cuts: Arc<Cuts>,
     /// Networks that flood the WAN beyond the limit.
     pub(super) drops: Drops,
@@ -151,8 +151,8 @@ pub(crate) struct Pass {
     /// The logical switches of devices that something was refused of.
     pub(super) failed: BTreeMap<InterfaceName, LogicalSwitchName>,
     pub(super) config: Arc<NodeConfig>,
-    /// Networks that are cut off the WAN.
-    pub(super) cuts: BTreeMap<String, Cut>,
+    /// What is cut off because of a loop.
+    pub(super) cuts: BTreeMap<Place, Cut>,
     /// Networks that flood the WAN beyond the limit.
     pub(super) limited: Vec<String>,
     /// Ways to remote gateways that carry too little.
@@ -202,10 +202,12 @@ impl Worker {
             return Ok(None);
         };
         let cuts = self.cuts.all();
-        let cut = cuts
-            .keys()
-            .map(|n| InterfaceName::bridge(&LogicalSwitchName::new(n.as_str())));
-        if asked.wanted.cut(cut.collect()) {
+        let off = cuts.keys();
+        let off = off.map(|place| match place.port {
+            Some(port) => port,
+            None => InterfaceName::bridge(&place.network),
+        });
+        if asked.wanted.cut(off.collect()) {
             scope = None;
         }
         let desired = asked.wanted.desired();
@@ -272,19 +274,24 @@ impl Worker {
         Ok(Some(pass))
     }
 
-    /// Cuts networks whose stations move back and forth between their ports off the WAN, if they have one.
+    /// Cuts what stations move back and forth between: one of several physical ports, or else the network off the WAN, if it has
+    /// one.
     fn cut_flapping(&mut self) {
         let flaps = self.kernel.take_flaps();
         let (Some(asked), Some(_)) = (&self.asked, &self.sentry) else {
             return;
         };
-        for (bridge, cause) in flaps {
+        for flapping in flaps {
+            let (bridge, port) = (flapping.bridge, flapping.port);
             let mut vxlans = asked.wanted.desired().state.vxlans.values();
             let has_wan = vxlans.any(|held| held.is_wan() && held.port.bridge == Some(bridge));
             let mut bridges = asked.wanted.bridges();
             let network = bridges.find_map(|(name, of)| (of == bridge).then_some(name));
-            if let Some(network) = network.filter(|_| has_wan) {
-                self.cuts.cut(network, &cause);
+            if let Some(network) = network.filter(|_| has_wan || port.is_some()) {
+                let network = network.clone();
+                let place = Place { network, port };
+                self.cuts.cut(&place, &flapping.cause);
+                self.kernel.cut_at_once(port.unwrap_or(bridge));
             }
         }
     }

@@ -447,6 +447,12 @@ impl Applier<'_> {
             match refused.next_if(|(refused, _)| *refused == place) {
                 // The first word is the one that matters: what follows it fails for want of what it refused.
                 Some(_) if again => {}
+                // Without carrier the kernel keeps a port off its bridge itself, and tells when it has one again.
+                Some((_, error))
+                    if matches!(step, Step::SetCut(..)) && error.errno == Errno::ENETDOWN =>
+                {
+                    self.state.apply(step);
+                }
                 Some((_, error)) => {
                     progress.fail(step, &error);
                     failed = Some(step);

@@ -194,11 +194,18 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
 }
 
 impl KernelState {
-    /// Cuts these bridges, and no others, off the WAN.
-    pub fn cut(&mut self, bridges: &BTreeSet<InterfaceName>) {
+    /// Cuts these bridges off the WAN and these ports off their bridges, and no others.
+    pub fn cut(&mut self, off: &BTreeSet<InterfaceName>) {
         for vxlan in self.vxlans.values_mut().filter(|vxlan| vxlan.is_wan()) {
             let bridge = vxlan.port.bridge;
-            vxlan.cut = bridge.is_some_and(|bridge| bridges.contains(&bridge));
+            vxlan.port.cut = bridge.is_some_and(|bridge| off.contains(&bridge));
+        }
+        let vlans = self.vlans.iter_mut();
+        let vlans = vlans.map(|(name, held)| (name, &mut held.port));
+        let whole = self.interfaces.iter_mut();
+        let whole = whole.map(|(name, held)| (name, &mut held.port));
+        for (name, port) in vlans.chain(whole) {
+            port.cut = port.bridge.is_some() && off.contains(name);
         }
     }
 }
@@ -380,9 +387,9 @@ impl<'a> Realisation<'a> {
             port: BridgePort {
                 bridge: Some(self.bridge_name),
                 flags,
+                cut: false,
             },
             up: true,
-            cut: false,
             fdb: BTreeMap::new(),
             flood: BTreeSet::new(),
         }

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::NlasIterator;
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
@@ -59,6 +59,9 @@ pub(crate) enum Event {
     },
 }
 
+/// Of taking in what came, before what was taken in is looked at.
+const LONGEST_TURN: Duration = Duration::from_millis(100);
+
 /// All subscriptions.
 pub(crate) struct Events {
     route: Arc<Socket>,
@@ -67,6 +70,8 @@ pub(crate) struct Events {
     buffer: Vec<u8>,
     /// Not yet looked at, each with when it was taken in.
     pub(crate) pending: Vec<(Instant, Event)>,
+    /// There may be more than was taken in.
+    pub(crate) behind: bool,
     /// Notifications were lost.
     pub(crate) overflowed: bool,
     /// Some table of the packet filter changed.
@@ -83,6 +88,7 @@ impl Events {
             filters: filters.collect::<io::Result<_>>()?,
             buffer: Vec::with_capacity(RECEIVE_BUFFER),
             pending: Vec::new(),
+            behind: false,
             overflowed: false,
             filter_changed: false,
         })
@@ -102,10 +108,12 @@ impl Events {
         });
     }
 
-    /// Takes in what has come, without waiting.
+    /// Takes in what has come, without waiting; for a while at most, because a loop makes stations move faster than anybody
+    /// can take in, and must be cut meanwhile.
     pub(crate) fn take_in(&mut self) -> io::Result<()> {
+        let begun = Instant::now();
         let mut more = true;
-        while more {
+        while more && begun.elapsed() < LONGEST_TURN {
             more = receive(&self.route, &mut self.buffer, &mut self.overflowed)?;
             let pending = &mut self.pending;
             let now = Instant::now();
@@ -115,6 +123,7 @@ impl Events {
                 None::<()>
             });
         }
+        self.behind = more;
         for filter in &self.filters {
             while receive(filter, &mut self.buffer, &mut self.filter_changed)? {
                 self.filter_changed = true;

@@ -3,7 +3,7 @@
 //! A frame that goes round comes in on a port that its sender is not behind, again and again. The kernel tells of each move
 //! (RTM_NEWNEIGH). A station that really moves does so once in a while, and stays.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use model::value::MacAddress;
@@ -28,16 +28,18 @@ pub(crate) struct Flaps {
 #[derive(Debug)]
 struct Station {
     port: u32,
+    /// Where it was since then.
+    ports: BTreeSet<u32>,
     moves: u32,
     since: Instant,
 }
 
 /// A station that was seen to flap, by numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flap {
     pub(crate) bridge: u32,
     pub(crate) mac: MacAddress,
-    pub(crate) ports: [u32; 2],
+    pub(crate) ports: BTreeSet<u32>,
 }
 
 impl Flaps {
@@ -56,6 +58,7 @@ impl Flaps {
         }
         let station = self.stations.entry(key).or_insert(Station {
             port: entry.device,
+            ports: BTreeSet::new(),
             moves: 0,
             since: at,
         });
@@ -64,12 +67,14 @@ impl Flaps {
         }
         if at.saturating_duration_since(station.since) > WINDOW {
             (station.moves, station.since) = (0, at);
+            station.ports.clear();
         }
         station.moves += 1;
-        let ports = [station.port, entry.device];
+        station.ports.extend([station.port, entry.device]);
         station.port = entry.device;
         if station.moves >= MOST_MOVES {
             station.moves = 0;
+            let ports = std::mem::take(&mut station.ports);
             let mac = entry.mac;
             self.found.retain(|flap| flap.bridge != bridge);
             self.found.push(Flap { bridge, mac, ports });

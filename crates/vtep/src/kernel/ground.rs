@@ -1,11 +1,12 @@
-//! What loop protection must know of the kernel: which ports belong to which network, and what leads to the WAN.
+//! What loop protection must know of the kernel: which ports belong to which network, what leads to the WAN, and which
+//! stations flap.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::switch::LogicalSwitchName;
 
-use super::Kernel;
 use super::name::{InterfaceName, fingerprint};
+use super::{Kernel, reflex};
 use crate::loops::{Ground, Port, Protected};
 
 impl Kernel {
@@ -15,10 +16,15 @@ impl Kernel {
         networks: impl Iterator<Item = (&'n LogicalSwitchName, InterfaceName)>,
     ) -> Ground {
         let mut ports: BTreeMap<InterfaceName, Vec<Port>> = BTreeMap::new();
-        for (port, bridge) in self.known.ports() {
-            if let Some(index) = self.indexes.index(port) {
-                let label = self.known.label(port).into();
-                ports.entry(bridge).or_default().push(Port { index, label });
+        for (device, bridge) in self.known.ports() {
+            if let Some(index) = self.indexes.index(device) {
+                let port = Port {
+                    index,
+                    device,
+                    label: self.known.label(device).into(),
+                    is_cut: self.known.is_cut(device),
+                };
+                ports.entry(bridge).or_default().push(port);
             }
         }
         let mut wan: BTreeMap<InterfaceName, (Vec<u32>, bool)> = BTreeMap::new();
@@ -26,7 +32,7 @@ impl Kernel {
             if let (Some(bridge), Some(index)) = (vxlan.port.bridge, self.indexes.index(*name)) {
                 let (devices, is_cut) = wan.entry(bridge).or_default();
                 devices.push(index);
-                *is_cut |= vxlan.cut;
+                *is_cut |= vxlan.port.cut;
             }
         }
         let protected = networks.filter_map(|(name, bridge)| {
@@ -46,22 +52,57 @@ impl Kernel {
         }
     }
 
-    /// Stations found to flap since the last call, in words, by the bridge.
-    pub(crate) fn take_flaps(&mut self) -> Vec<(InterfaceName, String)> {
+    /// Cuts a port off its bridge, or a bridge off the WAN, before the next pass finds that it is to be done: with frames that
+    /// go round, that may have a hundred thousand notifications before it.
+    pub(crate) fn cut_at_once(&mut self, place: InterfaceName) {
+        let wan = self.known.vxlans.iter();
+        let wan = wan.filter(|(_, held)| held.is_wan() && held.port.bridge == Some(place));
+        let devices: Vec<_> = match self.known.bridges.contains_key(&place) {
+            true => wan.map(|(name, _)| *name).collect(),
+            false => vec![place],
+        };
+        let numbers = devices.iter().filter_map(|name| self.indexes.index(*name));
+        reflex::cut(&mut self.netlink, &numbers.collect::<Vec<_>>());
+        self.stale.links = true;
+    }
+
+    /// Stations found to flap since the last call.
+    pub(crate) fn take_flaps(&mut self) -> Vec<Flapping> {
         let flaps = self.flaps.take().into_iter();
         let told = flaps.filter_map(|flap| {
             let bridge = self.indexes.name(flap.bridge)?;
-            let label = |index| match self.indexes.name(index) {
-                Some(name) => self.known.label(name),
-                None => format!("interface {index}"),
+            let devices = flap.ports.iter().map(|index| self.indexes.name(*index));
+            let devices: Vec<_> = devices.collect();
+            let label = |device: &Option<_>| match device {
+                Some(device) => self.known.label(*device),
+                None => "an interface that is gone".to_owned(),
             };
-            let [one, other] = flap.ports.map(label);
-            let cause = format!(
-                "{} moves back and forth between {one} and {other}: they are joined outside",
-                flap.mac
-            );
-            Some((bridge, cause))
+            let labels: Vec<_> = devices.iter().map(label).collect();
+            let ours: BTreeSet<_> = self.known.ports().map(|(device, _)| device).collect();
+            let ports = devices.into_iter().flatten();
+            let mut ports: Vec<_> = ports.filter(|device| ours.contains(device)).collect();
+            ports.sort_by_key(|device| (self.known.label(*device), *device));
+            Some(Flapping {
+                bridge,
+                // One alone may be the way to a machine that somebody else has the address of, too.
+                port: ports.pop().filter(|_| !ports.is_empty()),
+                cause: format!(
+                    "{} moves back and forth between {}: they are joined outside",
+                    flap.mac,
+                    labels.join(" and ")
+                ),
+            })
         });
         told.collect()
     }
+}
+
+/// A station that moves back and forth between ports of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Flapping {
+    pub(crate) bridge: InterfaceName,
+    /// The last one of several physical ports that it was seen on.
+    pub(crate) port: Option<InterfaceName>,
+    /// In words.
+    pub(crate) cause: String,
 }

@@ -118,6 +118,7 @@ pub(crate) fn in_detail(
         .filter_map(|entry| Some(((entry.device, entry.mac), entry.learnt_tunnel()?)))
         .collect();
     let learnt = entries.iter().filter(|entry| entry.is_learnt());
+    let learnt = learnt.filter(|entry| !is_probe_source(entry.mac));
     let stations = learnt.filter_map(|entry| {
         let bridge = indexes.name(entry.controller?)?;
         state.bridges.get(&bridge)?;

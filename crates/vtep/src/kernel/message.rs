@@ -37,6 +37,7 @@ pub(crate) const STATIC: u16 = 0x42;
 pub(crate) const UNKNOWN: MacAddress = MacAddress::new([0; 6]);
 
 const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_FLUSH: u16 = 24;
 
 /// NETNSA_NSID_NOT_ASSIGNED.
 const NOT_ASSIGNED: i32 = -1;
@@ -316,7 +317,7 @@ pub(crate) fn set_port_flags(index: u32, flags: PortFlags) -> Request {
 
 /// Of a port that is up. Without spanning tree "disabled" is the one state, beside "forwarding", that lasts. It must be
 /// said in the bridge's own family: whatever is said of the device (RTM_NEWLINK) makes the kernel look at its carrier
-/// afterwards, and enable the port.
+/// afterwards, and enable the port. What was learnt on a port that is cut would swallow frames for minutes: it goes.
 pub(crate) fn set_cut(index: u32, cut: bool) -> Request {
     let state = if cut {
         BridgePortState::Disabled
@@ -324,7 +325,11 @@ pub(crate) fn set_cut(index: u32, cut: bool) -> Request {
         BridgePortState::Forwarding
     };
     let state = DefaultNla::new(IFLA_BRPORT_STATE, vec![state.into()]);
-    let info = vec![LinkProtoInfoBridge::Other(state)];
+    let mut info = vec![LinkProtoInfoBridge::Other(state)];
+    if cut {
+        let flush = DefaultNla::new(IFLA_BRPORT_FLUSH, Vec::new());
+        info.push(LinkProtoInfoBridge::Other(flush));
+    }
     let mut message = link(index, vec![LinkAttribute::ProtoInfoBridge(info)]);
     message.header.interface_family = AddressFamily::Bridge;
     Request {
@@ -418,6 +423,13 @@ pub(crate) fn remove_station(index: u32, mac: MacAddress, forget: bool, unpin: b
         message: RouteNetlinkMessage::DelNeighbour(message),
         flags: 0,
     }
+}
+
+/// What a bridge has of a station.
+pub(crate) fn get_station(bridge: u32, mac: MacAddress) -> RouteNetlinkMessage {
+    let mut message = neighbour(AddressFamily::Bridge, 0);
+    message.attributes = vec![lladdr(mac), NeighbourAttribute::Controller(bridge)];
+    RouteNetlinkMessage::GetNeighbour(message)
 }
 
 fn flood(index: u32, destination: Destination, vni: u32) -> NeighbourMessage {

@@ -36,6 +36,7 @@ mod nft;
 mod observe;
 pub mod outline;
 pub mod plan;
+mod reflex;
 pub mod scope;
 pub mod state;
 pub mod step;
@@ -68,6 +69,7 @@ use self::underlay::Underlay;
 
 pub use self::learnt::{LearntStation, Stations};
 pub use self::observe::interface_mtu;
+pub(crate) use self::reflex::Reflex;
 
 /// Whether a packet filter of ours is in a network namespace.
 ///
@@ -205,6 +207,11 @@ impl Kernel {
         self.take_in()?;
         self.stale.links |= sysctl::bridge_netfilter() != self.known.bridge_netfilter;
         Ok(self.stale.is_anything())
+    }
+
+    /// Whether there may be more notifications than were taken in: their sockets need not become readable again.
+    pub fn is_behind(&self) -> bool {
+        self.events.behind
     }
 
     /// Whether stations may have been learnt, moved or forgotten since [`Kernel::learnt`] looked, as far as notifications
@@ -347,8 +354,14 @@ impl Kernel {
         if stale.links || stale.steering {
             self.learnt.doubt_everything();
             let (seen, indexes) = observe::links(&mut self.netlink, &self.given, &self.steering)?;
-            let old = std::mem::replace(&mut self.known, seen);
+            let mut old = std::mem::replace(&mut self.known, seen);
             let old_indexes = std::mem::replace(&mut self.indexes, indexes);
+            // Whether we cut them does not show, and makes no difference until they have a carrier.
+            for name in &self.indexes.dark {
+                if let (Some(port), Some(old)) = (self.known.port_mut(*name), old.port_mut(*name)) {
+                    port.cut = old.cut;
+                }
+            }
             self.known.filters = old.filters.clone();
             self.known.guard = old.guard.clone();
             self.known.bridge_netfilter = sysctl::bridge_netfilter();

@@ -31,6 +31,8 @@ use super::vlan::{self, Steering, VlanDevice, VlanKind};
 pub(crate) struct Indexes {
     by_name: HashMap<InterfaceName, u32>,
     by_index: HashMap<u32, InterfaceName>,
+    /// Ports that the kernel keeps off their bridges itself, for want of a carrier.
+    pub(crate) dark: BTreeSet<InterfaceName>,
 }
 
 impl Indexes {
@@ -72,6 +74,9 @@ pub(crate) fn links(
     let mut indexes = Indexes::default();
     let mut strangers = Vec::new();
     for link in seen {
+        if link.controller.is_some() && !link.running {
+            indexes.dark.insert(link.name);
+        }
         // By its alias; or by name and group, so that a lost alias is put back instead of blocking the name.
         let ours =
             link.alias.starts_with(ALIAS) || (link.group == GROUP && link.name.is_of_our_making());
@@ -158,6 +163,8 @@ struct Seen {
     mtu: u32,
     address: MacAddress,
     up: bool,
+    /// IFF_RUNNING: up, and with a carrier.
+    running: bool,
     promiscuous: bool,
     /// Another end or interface in this network namespace.
     other: Option<u32>,
@@ -191,6 +198,7 @@ impl Seen {
             mtu: 0,
             address: message::UNKNOWN,
             up: message.header.flags.contains(LinkFlags::Up),
+            running: message.header.flags.contains(LinkFlags::Running),
             promiscuous: message.header.flags.contains(LinkFlags::Promisc),
             other: None,
             underlay: Underlay::Own,
@@ -263,6 +271,8 @@ impl Seen {
             bridge => BridgePort {
                 bridge,
                 flags: self.flags,
+                // Of one without carrier it is the kernel's own doing.
+                cut: self.disabled && self.running,
             },
         }
     }
@@ -308,8 +318,6 @@ impl Seen {
             host: self.host,
             port: self.port(names),
             up: self.up,
-            // Of one that is down it is the kernel's own doing.
-            cut: self.disabled && self.up,
             fdb: BTreeMap::new(),
             flood: BTreeSet::new(),
         };

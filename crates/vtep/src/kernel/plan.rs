@@ -264,7 +264,8 @@ impl<'a> Planner<'a> {
         if !held.is_some_and(|held| held.up) {
             self.up.push(Step::BringUp(name));
         }
-        self.cut(name, wanted, held);
+        let stays = held.filter(|held| held.up && held.shape() == wanted.shape());
+        self.cut(name, &wanted.port, stays.map(|held| &held.port));
 
         self.stations(name, wanted, held, None);
         let nothing = BTreeSet::new();
@@ -277,11 +278,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A device that stays as it is is cut at once; one that is changed, which joins it, after that.
-    fn cut(&mut self, name: InterfaceName, wanted: &Vxlan, held: Option<&Vxlan>) {
-        let stays = held
-            .filter(|held| held.up && held.port == wanted.port && held.shape() == wanted.shape());
-        match stays {
+    /// A port whose device stays as it is, and up, is cut at once; one that is changed, which joins it, after that.
+    fn cut(&mut self, name: InterfaceName, wanted: &BridgePort, stays: Option<&BridgePort>) {
+        let place = |port: &BridgePort| (port.bridge, port.flags);
+        match stays.filter(|held| place(held) == place(wanted)) {
             Some(held) if held.cut == wanted.cut => {}
             Some(_) if wanted.cut => self.first.push(Step::SetCut(name, true)),
             None if !wanted.cut => {}

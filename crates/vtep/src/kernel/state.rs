@@ -134,9 +134,6 @@ pub struct Vxlan {
     pub port: BridgePort,
     /// IFF_UP.
     pub up: bool,
-    /// IFLA_BRPORT_STATE is "disabled" although the device is up: the bridge takes no frame from it and gives it none. So
-    /// a network that loops is cut off the WAN. Whatever else is set of the device joins it again.
-    pub cut: bool,
     /// Where frames to an address go.
     pub fdb: BTreeMap<MacAddress, Destination>,
     /// Where frames to unknown addresses and to groups go.
@@ -185,6 +182,9 @@ pub struct BridgePort {
     pub bridge: Option<InterfaceName>,
     /// What it does as a port; the default while it is none.
     pub flags: PortFlags,
+    /// IFLA_BRPORT_STATE is "disabled" although the device is up: the bridge takes no frame from it and gives it none. So
+    /// a loop is cut. Whatever else is set of the device joins it again.
+    pub cut: bool,
 }
 
 /// What a bridge port does. The default is what the kernel gives a fresh port.
@@ -266,6 +266,13 @@ impl KernelState {
             .or_else(|| self.vlans.get(&interface).map(|v| v.port.bridge))
             .or_else(|| self.interfaces.get(&interface).map(|i| i.port.bridge))
             .flatten()
+    }
+
+    /// Whether a physical port, or a VLAN of one, is cut off its bridge.
+    pub fn is_cut(&self, port: InterfaceName) -> bool {
+        let vlan = self.vlans.get(&port).map(|held| held.port.cut);
+        let whole = self.interfaces.get(&port).map(|held| held.port.cut);
+        vlan.or(whole).unwrap_or_default()
     }
 
     /// Whether a port of a bridge is up, and for a VLAN's device its other end too.

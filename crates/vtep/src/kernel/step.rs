@@ -95,7 +95,7 @@ pub enum Step {
     SetPortFlags(InterfaceName, PortFlags),
     /// Set an interface up.
     BringUp(InterfaceName),
-    /// Cut a VXLAN device, which is up, off its bridge, or join it again.
+    /// Cut a port, which is up, off its bridge, or join it again. What was learnt on it is forgotten.
     SetCut(InterfaceName, bool),
     /// Say where frames to a station go.
     PutStation {

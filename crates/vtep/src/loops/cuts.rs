@@ -1,6 +1,7 @@
-//! Which networks are cut off the WAN, since when, why, and until when.
+//! What is cut off, since when, why, and until when: networks off the WAN, ports off their networks.
 //!
-//! The list has one owner and is on disk before anybody acts on it: a restart of the daemon or of the host joins nothing.
+//! The list has one owner and is on disk: a restart of the daemon or of the host joins nothing. What cannot wait for the disk
+//! is done in the kernel before; a daemon that ends between the two finds the loop again.
 //! Whether a network is cut in the kernel follows from it by desired state and plan, as everything else does.
 //!
 //! A cut ends by hand, or after a hold time that begins anew with each sign of the loop and doubles with each cut that
@@ -12,12 +13,15 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use model::switch::LogicalSwitchName;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+use crate::kernel::name::InterfaceName;
 
 /// A hold time is doubled at most this often.
 const MOST_DOUBLINGS: u32 = 6;
@@ -28,7 +32,15 @@ const FORGIVEN_AFTER_HOLDS: u32 = 10;
 /// Signs of a loop come by the second while it lasts; what is on disk may lag this far behind.
 const WRITE_EVERY_SECONDS: u64 = 10;
 
-/// For how long networks are cut.
+/// What is cut off.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) network: LogicalSwitchName,
+    /// The device of the port that is off the network; nothing: the network is off the WAN.
+    pub(crate) port: Option<InterfaceName>,
+}
+
+/// For how long something is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Terms {
     /// The first time; longer for repeat offenders.
@@ -37,7 +49,7 @@ pub(crate) enum Terms {
     ByHand,
 }
 
-/// A network that is off the WAN. Times are seconds since the epoch.
+/// That something is cut off. Times are seconds since the epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Cut {
     pub(crate) since: u64,
@@ -49,28 +61,43 @@ pub(crate) struct Cut {
     pub(crate) cause: String,
 }
 
-/// How often a network was cut in a row, and when last.
+/// How often something was cut in a row, and when last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     cuts: u32,
     last_seen: u64,
 }
 
-/// What is on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "OnDisk", into = "OnDisk")]
 struct List {
-    #[serde(default)]
-    cut: BTreeMap<String, Cut>,
-    #[serde(default)]
-    records: BTreeMap<String, Record>,
+    cut: BTreeMap<Place, Cut>,
+    records: BTreeMap<Place, Record>,
 }
 
-/// The list of cut networks. Shared by those that find loops, the one that acts on it, and those that tell of it.
+/// The list as it is on disk.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct OnDisk {
+    cut: Vec<Entry<Cut>>,
+    records: Vec<Entry<Record>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry<T> {
+    network: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<String>,
+    #[serde(flatten)]
+    what: T,
+}
+
+/// The list of what is cut. Shared by those that find loops, the one that acts on it, and those that tell of it.
 #[derive(Debug)]
 pub(crate) struct Cuts {
-    path: PathBuf,
     terms: Terms,
     list: Mutex<List>,
+    disk: Disk,
     /// Ends a pass under way: a long one must not keep a cut waiting.
     interrupt: Arc<AtomicBool>,
     changed: watch::Sender<()>,
@@ -91,35 +118,36 @@ impl Cuts {
         let now = seconds(SystemTime::now());
         list.set_terms(terms, now);
         Ok(Self {
-            path,
             terms,
             list: Mutex::new(list),
+            disk: Disk::open(path)?,
             interrupt,
             changed: watch::Sender::new(()),
         })
     }
 
-    /// Cuts a network off the WAN; if it is cut already, the loop is still there.
-    pub(crate) fn cut(&self, network: &LogicalSwitchName, cause: &str) {
+    /// Cuts something off; if it is cut already, the loop is still there. Waits for nobody. Who does it in the kernel at once
+    /// does so after this: then nobody who looks at the list undoes it.
+    pub(crate) fn cut(&self, place: &Place, cause: &str) {
         let now = seconds(SystemTime::now());
-        let outcome = self.lock().cut(network.as_str(), cause, self.terms, now);
+        let outcome = self.lock().cut(place, cause, self.terms, now);
         match outcome {
             Outcome::New => {
-                tracing::warn!("loop: network {network} is cut off the WAN: {cause}");
-                self.keep();
                 self.interrupt.store(true, Ordering::Relaxed);
                 self.changed.send_replace(());
+                tracing::warn!("loop: {place}: {cause}");
+                self.keep();
             }
             Outcome::Prolonged => self.keep(),
             Outcome::Known => {}
         }
     }
 
-    /// Joins a network to the WAN again and forgets what it did. Whether it was cut.
+    /// Joins a network to the WAN, and its ports to it, again and forgets what it did. Whether anything was cut.
     pub(crate) fn release(&self, network: &str) -> bool {
         let was = self.lock().release(network);
         if was {
-            tracing::info!("network {network} is joined to the WAN again, by hand");
+            tracing::info!("network {network} is joined again, by hand");
             self.keep();
             self.changed.send_replace(());
         }
@@ -131,7 +159,7 @@ impl Cuts {
         self.changed.subscribe()
     }
 
-    /// Until the hold time of a network is over; it is joined again then.
+    /// Until a hold time is over; what was cut is joined again then.
     pub(crate) async fn due(&self) {
         loop {
             let now = seconds(SystemTime::now());
@@ -140,10 +168,8 @@ impl Cuts {
                 (list.expire(now), list.next())
             };
             if !joined.is_empty() {
-                for network in joined {
-                    tracing::info!(
-                        "network {network} is joined to the WAN again: no loop was seen for its hold time"
-                    );
+                for place in joined {
+                    tracing::info!("no longer {place}: no loop was seen for its hold time");
                 }
                 self.keep();
                 self.changed.send_replace(());
@@ -164,8 +190,8 @@ impl Cuts {
         }
     }
 
-    /// What is cut, by network.
-    pub(crate) fn all(&self) -> BTreeMap<String, Cut> {
+    /// What is cut.
+    pub(crate) fn all(&self) -> BTreeMap<Place, Cut> {
         self.lock().cut.clone()
     }
 
@@ -174,16 +200,58 @@ impl Cuts {
     }
 
     fn keep(&self) {
+        // Under the lock, so that the last one sent is the last one.
         let list = self.lock();
-        if let Err(error) = write(&self.path, &list) {
-            let path = self.path.display();
-            tracing::error!(%error, "{path} can't be written: what is cut is forgotten with the next restart");
+        self.disk.write(list.clone());
+    }
+}
+
+/// Puts lists on disk, in a thread of its own: a disk may take seconds, and meanwhile loops must be found.
+#[derive(Debug)]
+struct Disk {
+    lists: Option<mpsc::Sender<List>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Disk {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let (lists, written) = mpsc::channel::<List>();
+        let writer = std::thread::Builder::new().name("cuts".to_owned());
+        let writer = writer.spawn(move || {
+            while let Ok(list) = written.recv() {
+                let list = written.try_iter().last().unwrap_or(list);
+                if let Err(error) = write(&path, &list) {
+                    let path = path.display();
+                    tracing::error!(%error, "{path} can't be written: what is cut is forgotten with the next restart");
+                }
+            }
+        })?;
+        Ok(Self {
+            lists: Some(lists),
+            writer: Some(writer),
+        })
+    }
+
+    fn write(&self, list: List) {
+        if let Some(lists) = &self.lists {
+            // The writer ends after us.
+            let _ = lists.send(list);
+        }
+    }
+}
+
+/// What was sent is on disk then.
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.lists = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
         }
     }
 }
 
 /// What is cut according to the list of a state directory.
-pub(crate) fn on_disk(state_dir: &Path) -> io::Result<BTreeMap<String, Cut>> {
+pub(crate) fn on_disk(state_dir: &Path) -> io::Result<BTreeMap<Place, Cut>> {
     Ok(read(&path(state_dir))?.cut)
 }
 
@@ -236,9 +304,9 @@ enum Outcome {
 }
 
 impl List {
-    fn cut(&mut self, network: &str, cause: &str, terms: Terms, now: u64) -> Outcome {
-        let record = self.records.entry(network.to_owned()).or_default();
-        if let Some(cut) = self.cut.get_mut(network) {
+    fn cut(&mut self, place: &Place, cause: &str, terms: Terms, now: u64) -> Outcome {
+        let record = self.records.entry(place.clone()).or_default();
+        if let Some(cut) = self.cut.get_mut(place) {
             record.last_seen = now;
             cut.until = terms.end(record.cuts, now);
             let lag = cut
@@ -263,23 +331,26 @@ impl List {
             kept: until,
             cause: cause.to_owned(),
         };
-        self.cut.insert(network.to_owned(), cut);
+        self.cut.insert(place.clone(), cut);
         Outcome::New
     }
 
     fn release(&mut self, network: &str) -> bool {
-        self.records.remove(network);
-        self.cut.remove(network).is_some()
+        let of_it = |place: &Place| place.network.as_str() == network;
+        self.records.retain(|place, _| !of_it(place));
+        let before = self.cut.len();
+        self.cut.retain(|place, _| !of_it(place));
+        self.cut.len() < before
     }
 
-    fn expire(&mut self, now: u64) -> Vec<String> {
+    fn expire(&mut self, now: u64) -> Vec<Place> {
         let over = |cut: &Cut| cut.until.is_some_and(|until| until <= now);
         let over = self.cut.iter().filter(|(_, cut)| over(cut));
-        let over: Vec<String> = over.map(|(network, _)| network.clone()).collect();
-        for network in &over {
-            self.cut.remove(network);
+        let over: Vec<Place> = over.map(|(place, _)| place.clone()).collect();
+        for place in &over {
+            self.cut.remove(place);
             // Its trial begins.
-            if let Some(record) = self.records.get_mut(network) {
+            if let Some(record) = self.records.get_mut(place) {
                 record.last_seen = now;
             }
         }
@@ -292,12 +363,12 @@ impl List {
 
     /// What was cut under other terms, or before the clock was turned back, is not held longer than these allow.
     fn set_terms(&mut self, terms: Terms, now: u64) {
-        self.records.retain(|network, record| {
-            self.cut.contains_key(network) || !record.is_forgiven(terms, now)
+        self.records.retain(|place, record| {
+            self.cut.contains_key(place) || !record.is_forgiven(terms, now)
         });
-        for (network, cut) in &mut self.cut {
+        for (place, cut) in &mut self.cut {
             cut.kept = Some(0);
-            let cuts = self.records.get(network).map_or(1, |record| record.cuts);
+            let cuts = self.records.get(place).map_or(1, |record| record.cuts);
             cut.until = match (terms.end(cuts, now), cut.until) {
                 (Some(longest), Some(until)) => Some(longest.min(until)),
                 (end, _) => end,
@@ -335,10 +406,50 @@ impl Terms {
     }
 }
 
-/// What the switch complains about. The same words as long as the cut lasts.
-impl fmt::Display for Cut {
+impl From<OnDisk> for List {
+    fn from(disk: OnDisk) -> Self {
+        fn read<T>(entries: Vec<Entry<T>>) -> BTreeMap<Place, T> {
+            let read = |entry: Entry<T>| {
+                let port = match entry.port {
+                    Some(name) => Some(name.parse().ok()?),
+                    None => None,
+                };
+                let network = LogicalSwitchName::new(entry.network);
+                Some((Place { network, port }, entry.what))
+            };
+            entries.into_iter().filter_map(read).collect()
+        }
+        Self {
+            cut: read(disk.cut),
+            records: read(disk.records),
+        }
+    }
+}
+
+impl From<List> for OnDisk {
+    fn from(list: List) -> Self {
+        fn written<T>(entries: BTreeMap<Place, T>) -> Vec<Entry<T>> {
+            let written = |(place, what): (Place, T)| Entry {
+                network: place.network.to_string(),
+                port: place.port.map(|port| port.to_string()),
+                what,
+            };
+            entries.into_iter().map(written).collect()
+        }
+        Self {
+            cut: written(list.cut),
+            records: written(list.records),
+        }
+    }
+}
+
+impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cut off the WAN because of a loop: {}", self.cause)
+        let network = &self.network;
+        match self.port {
+            None => write!(f, "network {network} is cut off the WAN"),
+            Some(port) => write!(f, "port {port} is cut off network {network}"),
+        }
     }
 }
 
@@ -348,15 +459,29 @@ mod tests {
 
     const HOLD: Terms = Terms::Hold(Duration::from_secs(60));
 
+    fn net() -> Place {
+        Place {
+            network: LogicalSwitchName::new("net"),
+            port: None,
+        }
+    }
+
+    fn port() -> Place {
+        Place {
+            port: Some("eth8".parse().unwrap()),
+            ..net()
+        }
+    }
+
     #[test]
     fn a_cut_ends_a_hold_time_after_the_last_sign_of_the_loop() {
         let mut list = List::default();
-        assert_eq!(list.cut("net", "why", HOLD, 1000), Outcome::New);
-        assert_eq!(list.cut("net", "why", HOLD, 1001), Outcome::Known);
-        assert_eq!(list.cut("net", "why", HOLD, 1030), Outcome::Prolonged);
-        assert_eq!(list.cut("net", "why", HOLD, 1031), Outcome::Known);
-        assert_eq!(list.expire(1090), Vec::<String>::new());
-        assert_eq!(list.expire(1091), ["net"]);
+        assert_eq!(list.cut(&net(), "why", HOLD, 1000), Outcome::New);
+        assert_eq!(list.cut(&net(), "why", HOLD, 1001), Outcome::Known);
+        assert_eq!(list.cut(&net(), "why", HOLD, 1030), Outcome::Prolonged);
+        assert_eq!(list.cut(&net(), "why", HOLD, 1031), Outcome::Known);
+        assert_eq!(list.expire(1090), []);
+        assert_eq!(list.expire(1091), [net()]);
         assert_eq!(list.next(), None);
     }
 
@@ -366,7 +491,7 @@ mod tests {
         let mut now = 0;
         let mut held = Vec::new();
         for _ in 0..9 {
-            list.cut("net", "why", HOLD, now);
+            list.cut(&net(), "why", HOLD, now);
             let until = list.next().unwrap();
             held.push((until - now) / 60);
             now = until;
@@ -374,7 +499,7 @@ mod tests {
         }
         assert_eq!(held, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
         now += 60 * 64 * 10 + 1;
-        list.cut("net", "why", HOLD, now);
+        list.cut(&net(), "why", HOLD, now);
         assert_eq!(list.next(), Some(now + 60));
     }
 
@@ -382,20 +507,21 @@ mod tests {
     fn what_is_released_by_hand_starts_with_a_clean_record() {
         let mut list = List::default();
         for _ in 0..3 {
-            list.cut("net", "why", HOLD, 1000);
+            list.cut(&net(), "why", HOLD, 1000);
             list.expire(u64::MAX);
         }
-        list.cut("net", "why", HOLD, 1000);
+        list.cut(&net(), "why", HOLD, 1000);
+        list.cut(&port(), "why", HOLD, 1000);
         assert!(list.release("net"));
         assert!(!list.release("net"));
-        list.cut("net", "why", HOLD, 1000);
+        list.cut(&net(), "why", HOLD, 1000);
         assert_eq!(list.next(), Some(1060));
     }
 
     #[test]
     fn new_terms_and_a_clock_turned_back_hold_nobody_for_years() {
         let mut list = List::default();
-        list.cut("net", "why", HOLD, 1_000_000);
+        list.cut(&net(), "why", HOLD, 1_000_000);
         list.set_terms(HOLD, 10);
         assert_eq!(list.next(), Some(70));
         list.set_terms(Terms::ByHand, 10);
@@ -411,9 +537,12 @@ mod tests {
             let interrupt = Arc::new(AtomicBool::new(false));
             Cuts::open(directory.path(), HOLD, interrupt).unwrap()
         };
-        open().cut(&LogicalSwitchName::new("net"), "why");
+        for place in [net(), port()] {
+            open().cut(&place, "why");
+        }
         let kept = open().all();
-        assert_eq!(kept["net"].cause, "why");
+        assert!(kept.keys().eq([&net(), &port()]));
+        assert_eq!(kept[&net()].cause, "why");
         assert!(release_on_disk(directory.path(), "net").unwrap());
         assert!(open().all().is_empty());
         fs::write(directory.path().join("cuts.json"), "{").unwrap();

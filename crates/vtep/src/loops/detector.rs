@@ -1,26 +1,29 @@
 //! What to send, what to hand on, and what it means when a frame comes back. Knows no clock and no socket.
 //!
-//! Each network that has both local ports and WAN tunnels is probed out of each port. What then may happen:
+//! Each network that could close a ring, over WAN tunnels or between ports of its own, is probed out of each port. What then
+//! may happen:
 //!
 //! | what comes in | means | what is done |
 //! |---|---|---|
-//! | our probe of this network, not relayed | the ports' segments are joined behind our back | cut |
-//! | our probe of another network | two networks are joined | cut both |
-//! | our probe, relayed | frames go round through those gateways | cut; who has not the lowest address waits for a second proof |
+//! | our probe, not relayed | the port it left by and the one it came in on are joined behind our back, be they of one network or of two | the later one of both is cut off |
+//! | our probe, relayed | frames go round through those gateways | cut off the WAN; who has not the lowest address waits for a second proof |
 //! | another gateway's, from a port | we share a segment with it | handed on over the WAN, where tenants' frames would go |
 //! | another gateway's, from the WAN | there is another gateway behind that one | handed on to our ports, if we share a segment |
 //!
-//! A gateway hands on just what its bridge would pass: not while the network is cut. Each probe is handed on once in each
+//! A gateway hands on just what its bridge would pass: not while the network, or the port, is cut. Each probe is handed on once in each
 //! direction, in a bounded number, over a bounded number of gateways: a ring of gateways doesn't multiply probes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use model::switch::LogicalSwitchName;
+use model::value::MacAddress;
 
+use super::cuts::Place;
 use super::probe::{Claim, Leg, MOST_RELAYS, Probe, Signer};
+use crate::kernel::name::InterfaceName;
 
 /// Between two probes of a port: three of them fit into the second within which a ring must be cut.
 const EVERY: Duration = Duration::from_millis(300);
@@ -63,8 +66,37 @@ pub(crate) struct Protected {
 pub(crate) struct Port {
     /// The interface's number.
     pub(crate) index: u32,
+    /// Its device, in the bridge.
+    pub(crate) device: InterfaceName,
     /// What people call it.
     pub(crate) label: Arc<str>,
+    /// Whether it is off the network.
+    pub(crate) is_cut: bool,
+}
+
+impl Protected {
+    /// Its way to the WAN.
+    fn place(&self) -> (Place, Vec<u32>) {
+        let network = self.name.clone();
+        let place = Place {
+            network,
+            port: None,
+        };
+        let devices = if self.is_cut { &[][..] } else { &self.wan };
+        (place, devices.to_vec())
+    }
+}
+
+impl Port {
+    fn place(&self, network: &Protected) -> (Place, Vec<u32>) {
+        let network = network.name.clone();
+        let place = Place {
+            network,
+            port: Some(self.device),
+        };
+        let device = (!self.is_cut).then_some(self.index);
+        (place, device.into_iter().collect())
+    }
 }
 
 /// A frame to send.
@@ -75,10 +107,11 @@ pub(crate) struct Outgoing {
     pub(crate) frame: Vec<u8>,
 }
 
-/// Networks that are closed into a ring, and how one knows.
+/// What is to be cut off, and how one knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    pub(crate) networks: BTreeSet<LogicalSwitchName>,
+    /// Each with the numbers of its devices that are not off yet, as far as the last pass saw.
+    pub(crate) places: Vec<(Place, Vec<u32>)>,
     pub(crate) cause: String,
 }
 
@@ -110,7 +143,7 @@ pub(crate) struct Detector {
 struct Seen {
     /// When another gateway was heard on a port.
     neighbour: Option<Duration>,
-    /// When a relayed probe of ours came back first, and last.
+    /// When a probe of ours that proves nothing by itself came back first, and last.
     suspicion: Option<(Duration, Duration)>,
     /// Probes handed on lately.
     relayed: VecDeque<(Duration, Leg, Claim)>,
@@ -136,7 +169,8 @@ impl Detector {
             .iter()
             .map(|(bridge, network)| (network.fingerprint, *bridge))
             .collect();
-        let probed = ground.networks.iter().filter(|(_, n)| !n.wan.is_empty());
+        let could_loop = |n: &Protected| !n.wan.is_empty() || n.ports.len() > 1;
+        let probed = ground.networks.iter().filter(|(_, n)| could_loop(n));
         self.turns = probed
             .flat_map(|(bridge, n)| n.ports.iter().map(|port| (*bridge, port.index)))
             .collect();
@@ -198,16 +232,27 @@ impl Detector {
         next.saturating_sub(now)
     }
 
-    /// Takes in a frame that came to a bridge.
-    pub(crate) fn receive(&mut self, now: Duration, bridge: u32, frame: &[u8]) -> Reaction {
+    /// Takes in a frame that came to a bridge. `came_in_by` tells by which port a bridge heard a station last, by number.
+    pub(crate) fn receive(
+        &mut self,
+        now: Duration,
+        bridge: u32,
+        frame: &[u8],
+        came_in_by: impl FnOnce(MacAddress) -> Option<u32>,
+    ) -> Reaction {
         let ground = Arc::clone(&self.ground);
         let (Some(probe), Some(network)) = (Probe::parse(frame), ground.networks.get(&bridge))
         else {
             return Reaction::default();
         };
         if self.signer.is_ours(&probe, now) {
+            let finding = if probe.path.is_empty() {
+                self.came_straight_back(now, &probe, network, came_in_by)
+            } else {
+                self.came_round(now, &probe, network)
+            };
             return Reaction {
-                finding: self.came_back(now, &probe, network),
+                finding,
                 ..Reaction::default()
             };
         }
@@ -221,45 +266,101 @@ impl Detector {
         }
     }
 
-    fn came_back(&mut self, now: Duration, probe: &Probe, at: &Protected) -> Option<Finding> {
-        let from = self.bridges.get(&probe.claim.network)?;
+    /// The network that a probe of ours is of, and the port it left by, if they are still there.
+    fn left_by<'g>(
+        ground: &'g Ground,
+        from: u32,
+        probe: &Probe,
+    ) -> Option<(&'g Protected, Option<&'g Port>)> {
+        let network = ground.networks.get(&from)?;
+        let mut ports = network.ports.iter();
+        Some((network, ports.find(|port| port.index == probe.claim.port)))
+    }
+
+    /// Two ports are joined outside, or one with itself. One of two is enough to cut off; always the same one.
+    fn came_straight_back(
+        &mut self,
+        now: Duration,
+        probe: &Probe,
+        at: &Protected,
+        came_in_by: impl FnOnce(MacAddress) -> Option<u32>,
+    ) -> Option<Finding> {
+        let from = *self.bridges.get(&probe.claim.network)?;
         let ground = Arc::clone(&self.ground);
-        let from_network = ground.networks.get(from)?;
-        let left_by = from_network
-            .ports
-            .iter()
-            .find(|port| port.index == probe.claim.port)
-            .map_or("a port", |port| &port.label);
-        let cause = if from_network.name != at.name {
+        let (network, out) = Self::left_by(&ground, from, probe)?;
+        let index = came_in_by(probe.source(self.signer.origin));
+        let mut ports = at.ports.iter();
+        let back = ports.find(|port| Some(port.index) == index);
+        // What was learnt on a port that was cut just now is forgotten: of what came in by it before, nothing is known.
+        if back.is_none() && !self.suspect_again(from, now) {
+            return None;
+        }
+        let both = [out.map(|port| (network, port)), back.map(|port| (at, port))];
+        let both = both.into_iter().flatten();
+        let later = both.max_by_key(|(network, port)| (&network.name, &port.label, port.device));
+        let label = |port: Option<&Port>| {
+            port.map_or_else(|| "a port".into(), |port| Arc::clone(&port.label))
+        };
+        let (out, back) = (label(out), label(back));
+        let cause = if network.name != at.name {
             format!(
-                "what network {} sends out of {left_by} comes in on network {}: they are joined outside",
-                from_network.name, at.name
+                "what network {} sends out of {out} comes in by {back} of network {}: they are joined outside",
+                network.name, at.name
             )
-        } else if probe.path.is_empty() {
-            format!("what it sends out of {left_by} comes back: its ports are joined outside")
+        } else if out == back {
+            format!("what the network sends out of {out} comes back by it: it goes round outside")
         } else {
-            let first = |path: &[Ipv4Addr]| path.iter().all(|ip| self.signer.origin.wan_ip < *ip);
-            let alone = first(&probe.path);
-            let suspicion = &mut self.seen.entry(*from).or_default().suspicion;
-            let since = match suspicion {
-                Some((since, last)) if now.saturating_sub(*last) < SECOND_BEFORE => *since,
-                _ => now,
-            };
-            *suspicion = Some((since, now));
-            if !alone && now - since < SECOND_AFTER {
-                return None;
-            }
-            *suspicion = None;
-            let through: Vec<_> = probe.path.iter().map(Ipv4Addr::to_string).collect();
             format!(
-                "what it sends out of {left_by} comes back through the gateways {}",
-                through.join(", ")
+                "what the network sends out of {out} comes back by {back}: its ports are joined outside"
             )
         };
-        Some(Finding {
-            networks: [from_network.name.clone(), at.name.clone()].into(),
-            cause,
-        })
+        let places = match later {
+            Some((network, port)) => vec![port.place(network)],
+            // What nobody knows the ports of can still be kept off the WAN.
+            None => [network, at].map(Protected::place).into(),
+        };
+        Some(Finding { places, cause })
+    }
+
+    /// Notes a sign of a loop that proves nothing by itself. Whether it is the second one, a while after the first.
+    fn suspect_again(&mut self, bridge: u32, now: Duration) -> bool {
+        let suspicion = &mut self.seen.entry(bridge).or_default().suspicion;
+        let since = match suspicion {
+            Some((since, last)) if now.saturating_sub(*last) < SECOND_BEFORE => *since,
+            _ => now,
+        };
+        *suspicion = Some((since, now));
+        now - since >= SECOND_AFTER
+    }
+
+    /// Frames go round through other gateways.
+    fn came_round(&mut self, now: Duration, probe: &Probe, at: &Protected) -> Option<Finding> {
+        let from = *self.bridges.get(&probe.claim.network)?;
+        let ground = Arc::clone(&self.ground);
+        let (network, out) = Self::left_by(&ground, from, probe)?;
+        // A port that is off its network is no part of its ring.
+        if out.is_some_and(|port| port.is_cut) {
+            return None;
+        }
+        let first = |path: &[Ipv4Addr]| path.iter().all(|ip| self.signer.origin.wan_ip < *ip);
+        let alone = first(&probe.path);
+        let again = self.suspect_again(from, now);
+        if !alone && !again {
+            return None;
+        }
+        self.seen.entry(from).or_default().suspicion = None;
+        let through: Vec<_> = probe.path.iter().map(Ipv4Addr::to_string).collect();
+        let cause = format!(
+            "what network {} sends out of {} comes back through the gateways {}",
+            network.name,
+            out.map_or("a port", |port| &port.label),
+            through.join(", ")
+        );
+        let mut places = vec![network.place()];
+        if network.name != at.name {
+            places.push(at.place());
+        }
+        Some(Finding { places, cause })
     }
 
     fn hand_on(
@@ -277,7 +378,8 @@ impl Detector {
             }
             Leg::Wan => {
                 let shares = seen.neighbour.is_some_and(|at| now - at < NEIGHBOUR_FOR);
-                let ports = network.ports.iter().filter(|_| shares);
+                let ports = network.ports.iter();
+                let ports = ports.filter(|port| shares && !port.is_cut);
                 (Leg::Local, ports.map(|port| port.index).collect())
             }
         };

@@ -24,7 +24,8 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 /// The address of every bridge of a logical switch: what is sent there ends at the first gateway.
 pub(crate) const GATEWAYS: MacAddress = MacAddress::new([0x02, 0x6c, 0x32, 0x67, 0x77, 0x00]);
 
-/// How the source address of a probe begins; the other half is the gateway's.
+/// How the source address of a probe begins; the other half is the gateway's and, in a probe of its own, the port's: so the
+/// forwarding database of the bridge to which it comes back says by which port.
 const SOURCE: [u8; 3] = [0x06, 0x6c, 0x32];
 
 /// EtherType of probes.
@@ -179,16 +180,27 @@ impl Probe {
         relayed
     }
 
+    /// The address it is sent from by the gateway with this origin.
+    pub(crate) fn source(&self, sender: Origin) -> MacAddress {
+        let [a, b, c, ..] = sender.nonce;
+        let port = if self.path.is_empty() {
+            self.claim.port
+        } else {
+            0
+        };
+        let [_, p, q, r] = port.to_be_bytes();
+        let [x, y, z] = SOURCE;
+        MacAddress::new([x, y, z, a ^ p, b ^ q, c ^ r])
+    }
+
     /// The frame, from the gateway with this origin.
     pub(crate) fn frame(&self, sender: Origin) -> Vec<u8> {
-        let [a, b, c, ..] = sender.nonce;
         let relays = u8::try_from(self.path.len()).unwrap_or(u8::MAX);
         let path = self.path.iter().flat_map(|ip| ip.octets());
         GATEWAYS
             .octets()
             .into_iter()
-            .chain(SOURCE)
-            .chain([a, b, c])
+            .chain(self.source(sender).octets())
             .chain(ETHERTYPE.to_be_bytes())
             .chain(MAGIC)
             .chain([VERSION, self.leg as u8, relays, 0])

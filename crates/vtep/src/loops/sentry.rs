@@ -19,6 +19,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::cuts::Cuts;
 use super::detector::{Detector, Ground, Outgoing};
 use super::probe::{ETHERTYPE, Signer};
+use crate::kernel::Reflex;
 use crate::kernel::desired::NodeConfig;
 
 /// How long the thread may take to notice that something changed.
@@ -53,6 +54,7 @@ impl Sentry {
     /// The kernel gives no such socket: it takes CAP_NET_RAW.
     pub(crate) fn start(config: &NodeConfig, cuts: Arc<Cuts>) -> io::Result<Self> {
         let socket = open()?;
+        let reflex = Reflex::open()?;
         let signer = Signer::new(config.wan_ip).map_err(|_| io::Error::other("no randomness"))?;
         let shared = Arc::new(Shared::default());
         let post = Post {
@@ -60,6 +62,7 @@ impl Sentry {
             addresses: HashMap::new(),
             looked_up: None,
             detector: Detector::new(signer),
+            reflex,
             cuts,
             started: Instant::now(),
             shared: Arc::clone(&shared),
@@ -114,6 +117,8 @@ struct Post {
     addresses: HashMap<u32, LinkAddr>,
     looked_up: Option<Instant>,
     detector: Detector,
+    /// Cuts at once.
+    reflex: Reflex,
     cuts: Arc<Cuts>,
     started: Instant,
     shared: Arc<Shared>,
@@ -159,10 +164,13 @@ impl Post {
                 continue;
             };
             let now = self.started.elapsed();
-            let reaction = self.detector.receive(now, bridge, frame);
+            let reflex = &mut self.reflex;
+            let came_in_by = |station| reflex.port_of(bridge, station);
+            let reaction = self.detector.receive(now, bridge, frame, came_in_by);
             if let Some(finding) = reaction.finding {
-                for network in &finding.networks {
-                    self.cuts.cut(network, &finding.cause);
+                for (place, devices) in &finding.places {
+                    self.cuts.cut(place, &finding.cause);
+                    self.reflex.cut(devices);
                 }
             }
             self.send(reaction.relay);

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Mac, Network, Port, Side, Source, State, Tunnel, View};
+use super::{Mac, Network, Port, ShownCut, Side, Source, State, Tunnel, View};
 use crate::kernel::counters::Counters;
 
 /// So many stations of a network are listed where nobody asked for the network; those with something wrong come first.
@@ -29,6 +29,25 @@ impl View {
     }
 }
 
+impl ShownCut {
+    /// Since when, until when and why.
+    fn rest(&self, network: &str) -> String {
+        let left = match self.left {
+            Some(left) => format!("for {left} s more unless the loop is seen again"),
+            None => "until it is released".to_owned(),
+        };
+        let missing = if self.in_kernel {
+            ""
+        } else {
+            " (NOT YET in the kernel)"
+        };
+        format!(
+            "{missing} since {} s, {left}: {} (l2gw vtep release {network})",
+            self.since, self.cause
+        )
+    }
+}
+
 impl Network {
     fn write(&self, text: &mut String, whole: bool) -> fmt::Result {
         let up = |up| if up { "up" } else { "down" };
@@ -40,20 +59,7 @@ impl Network {
             up(self.up)
         )?;
         if let Some(cut) = &self.cut {
-            let left = match cut.left {
-                Some(left) => format!("for {left} s more unless the loop is seen again"),
-                None => "until it is released".to_owned(),
-            };
-            let missing = if cut.in_kernel {
-                ""
-            } else {
-                " (NOT YET in the kernel)"
-            };
-            writeln!(
-                text,
-                "  CUT OFF THE WAN{missing} since {} s, {left}: {} (l2gw vtep release {})",
-                cut.since, cut.cause, self.name
-            )?;
+            writeln!(text, "  CUT OFF THE WAN{}", cut.rest(&self.name))?;
         }
         for binding in &self.bindings {
             writeln!(text, "  binding    {binding}")?;
@@ -64,6 +70,9 @@ impl Network {
             } = port;
             let counted = counted(&port.counted);
             writeln!(text, "  interface  {name:<17} {:<4}  {counted}", up(*is_up))?;
+            if let Some(cut) = &port.cut {
+                writeln!(text, "  CUT OFF PORT {name}{}", cut.rest(&self.name))?;
+            }
         }
         for device in &self.devices {
             let (side, key) = (device.side.as_str(), device.key);
@@ -229,6 +238,7 @@ mod tests {
                     name: "eth1.7".to_owned(),
                     device: "gv0".to_owned(),
                     up: true,
+                    cut: None,
                     counted: Counters {
                         received_packets: 3,
                         received_bytes: 300,

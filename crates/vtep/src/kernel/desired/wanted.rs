@@ -24,7 +24,7 @@ pub struct Wanted {
     desired: Desired,
     /// The realised logical switches.
     networks: HashMap<LogicalSwitchName, Network>,
-    /// Bridges that are cut off the WAN.
+    /// Bridges that are cut off the WAN, and ports that are cut off their bridges.
     cut: BTreeSet<InterfaceName>,
 }
 
@@ -71,13 +71,14 @@ impl Wanted {
         }
     }
 
-    /// Cuts these bridges, and no others, off the WAN. Whether that is another set than before.
-    pub fn cut(&mut self, bridges: BTreeSet<InterfaceName>) -> bool {
-        if self.cut == bridges {
+    /// Cuts these bridges off the WAN and these ports off their bridges, and no others. Whether that is another set than
+    /// before.
+    pub fn cut(&mut self, off: BTreeSet<InterfaceName>) -> bool {
+        if self.cut == off {
             return false;
         }
-        self.desired.state.cut(&bridges);
-        self.cut = bridges;
+        self.desired.state.cut(&off);
+        self.cut = off;
         true
     }
 

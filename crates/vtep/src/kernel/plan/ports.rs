@@ -59,6 +59,8 @@ impl<'a> Planner<'a> {
         if !held.is_some_and(|held| held.up) {
             self.up.push(Step::BringUp(name));
         }
+        let stays = held.filter(|held| held.up && held.link == wanted.link);
+        self.cut(name, &wanted.port, stays.map(|held| &held.port));
     }
 
     fn relink(&mut self, name: InterfaceName, was: Option<&Link>, wanted: &VlanDevice) {
@@ -98,6 +100,8 @@ impl<'a> Planner<'a> {
         if !held.is_some_and(|held| held.up) {
             self.up.push(Step::BringUp(name));
         }
+        let stays = held.filter(|held| held.up);
+        self.cut(name, &wanted.port, stays.map(|held| &held.port));
     }
 
     /// Takes an interface that should be in no bridge out of one.

@@ -178,7 +178,7 @@ fn hurt(state: &mut KernelState, kind: u8, place: prop::sample::Index) {
             }
             let vxlan = state.vxlans.get_mut(&name).unwrap();
             match kind {
-                20 => vxlan.cut = vxlan.is_wan() && vxlan.up && vxlan.port.bridge.is_some(),
+                20 => vxlan.port.cut = vxlan.is_wan() && vxlan.up && vxlan.port.bridge.is_some(),
                 11 => vxlan.fdb.clear(),
                 12 => vxlan.flood.clear(),
                 _ => vxlan.port.flags.isolated = !vxlan.port.flags.isolated,
@@ -258,12 +258,17 @@ fn clashes(state: &KernelState) -> bool {
     identities.len() != state.vxlans.len()
 }
 
-/// Some networks loop: those whose number has its bit in `cut`.
+/// Some networks loop over the WAN: those whose number has its bit in the lower half of `cut`. And some ports: as the
+/// upper half has it.
 fn wanted(switch: &SwitchState, config: &NodeConfig, cut: u8) -> KernelState {
     let mut state = desired(switch, config).state;
     let names = (0..4_u8).filter(|n| cut >> n & 1 == 1);
     let names = names.map(|n| LogicalSwitchName::new(format!("net-{n}")));
-    state.cut(&names.map(|name| InterfaceName::bridge(&name)).collect());
+    let bridges = names.map(|name| InterfaceName::bridge(&name));
+    let ports = state.ports().zip((4..8_u8).cycle());
+    let ports = ports.filter(|(_, n)| cut >> n & 1 == 1);
+    let ports: Vec<_> = ports.map(|((name, _), _)| name).collect();
+    state.cut(&bridges.chain(ports).collect());
     state
 }
 

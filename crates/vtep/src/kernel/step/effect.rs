@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Step;
 use crate::kernel::name::InterfaceName;
 use crate::kernel::state::{
-    Bridge, BridgePort, Filter, HostSide, KernelState, Link, Pinned, PortFlags, Vxlan,
+    Bridge, BridgePort, Filter, HostSide, KernelState, Link, Pinned, Vxlan,
 };
 use crate::kernel::vlan::{Steering, VlanDevice, VlanKind, VlanShape};
 
@@ -65,7 +65,6 @@ impl KernelState {
                     host: FRESH,
                     port: BridgePort::default(),
                     up: false,
-                    cut: false,
                     fdb: BTreeMap::new(),
                     flood: BTreeSet::new(),
                 };
@@ -84,6 +83,7 @@ impl KernelState {
                 if let Some(vlan) = self.vlans.get_mut(name) {
                     vlan.link = Link::clone(link);
                 }
+                self.join(*name);
             }
             Step::Steer(name, steering) => self.steer(*name, steering),
             Step::SetHostSide(name, host) => {
@@ -106,8 +106,9 @@ impl KernelState {
                 }
             }
             Step::SetCut(name, cut) => {
-                if let Some(vxlan) = self.vxlans.get_mut(name) {
-                    vxlan.cut = *cut && vxlan.up && vxlan.port.bridge.is_some();
+                let up = self.is_device_up(*name);
+                if let Some(port) = self.port_mut(*name) {
+                    port.cut = *cut && up && port.bridge.is_some();
                 }
             }
             Step::BringUp(name) => {
@@ -211,9 +212,16 @@ impl KernelState {
 
     /// Whatever is set of a device enables it as a port.
     fn join(&mut self, name: InterfaceName) {
-        if let Some(vxlan) = self.vxlans.get_mut(&name) {
-            vxlan.cut = false;
+        if let Some(port) = self.port_mut(name) {
+            port.cut = false;
         }
+    }
+
+    fn is_device_up(&self, name: InterfaceName) -> bool {
+        let vxlan = self.vxlans.get(&name).map(|held| held.up);
+        let vlan = self.vlans.get(&name).map(|held| held.up);
+        let whole = self.interfaces.get(&name).map(|held| held.up);
+        vxlan.or(vlan).or(whole).unwrap_or_default()
     }
 
     fn attach(&mut self, interface: InterfaceName, bridge: Option<InterfaceName>) {
@@ -224,14 +232,14 @@ impl KernelState {
         let left = port.bridge;
         *port = BridgePort {
             bridge,
-            flags: PortFlags::default(),
+            ..BridgePort::default()
         };
         if let Some(left) = left.and_then(|name| self.bridges.get_mut(&name)) {
             left.pinned.retain(|_, pinned| pinned.port != interface);
         }
     }
 
-    fn port_mut(&mut self, name: InterfaceName) -> Option<&mut BridgePort> {
+    pub(in crate::kernel) fn port_mut(&mut self, name: InterfaceName) -> Option<&mut BridgePort> {
         if let Some(vlan) = self.vlans.get_mut(&name) {
             return Some(&mut vlan.port);
         }

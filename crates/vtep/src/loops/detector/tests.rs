@@ -22,7 +22,9 @@ struct Lab {
 fn protected(name: &str, ports: &[u32], wan: &[u32]) -> Protected {
     let port = |index: &u32| Port {
         index: *index,
+        device: format!("eth{index}").parse().unwrap(),
         label: format!("eth{index}").into(),
+        is_cut: false,
     };
     Protected {
         name: LogicalSwitchName::new(name),
@@ -75,10 +77,11 @@ impl Lab {
     fn carry(&mut self, from: usize, frames: Vec<Outgoing>) {
         for Outgoing { interface, frame } in frames {
             let segment = self.gateways[from].segments.get(&interface).copied();
-            let to: Vec<usize> = match segment {
+            let to: Vec<(usize, Option<u32>)> = match segment {
                 None => {
                     self.on_wan += 1;
-                    self.gateways[from].wan.clone()
+                    let wan = self.gateways[from].wan.iter();
+                    wan.map(|number| (*number, None)).collect()
                 }
                 Some(segment) => {
                     let gateways = self.gateways.iter().enumerate();
@@ -87,26 +90,38 @@ impl Lab {
                         let ports = ports.filter(move |(port, on)| {
                             **on == segment && (number, **port) != (from, interface)
                         });
-                        ports.map(move |_| number)
+                        ports.map(move |(port, _)| (number, Some(*port)))
                     });
                     there.collect()
                 }
             };
-            for number in to {
-                self.arrive(number, &frame, segment.is_none());
+            for (number, port) in to {
+                self.arrive(number, &frame, port);
             }
         }
     }
 
-    fn arrive(&mut self, number: usize, frame: &[u8], by_wan: bool) {
+    /// By a port, or over the WAN.
+    fn arrive(&mut self, number: usize, frame: &[u8], by: Option<u32>) {
         let gateway = &mut self.gateways[number];
         // A device that is cut gives the bridge no frame.
-        if by_wan && gateway.ground.networks[&1].is_cut {
+        let network = &gateway.ground.networks[&1];
+        let is_cut = match by {
+            None => network.is_cut,
+            Some(port) => network.ports[port as usize - 11].is_cut,
+        };
+        if is_cut {
             return;
         }
-        let reaction = gateway.detector.receive(self.now, 1, frame);
+        let reaction = gateway.detector.receive(self.now, 1, frame, |_| by);
         if let Some(finding) = reaction.finding {
-            gateway.ground.networks.get_mut(&1).unwrap().is_cut = true;
+            let network = gateway.ground.networks.get_mut(&1).unwrap();
+            for (_, devices) in &finding.places {
+                for port in &mut network.ports {
+                    port.is_cut |= devices.contains(&port.index);
+                }
+                network.is_cut |= devices.contains(&21);
+            }
             gateway
                 .detector
                 .set_ground(Arc::new(gateway.ground.clone()));
@@ -120,6 +135,13 @@ impl Lab {
         let gateways = self.gateways.iter().enumerate();
         let cut = gateways.filter(|(_, gateway)| !gateway.findings.is_empty());
         cut.map(|(number, _)| number + 1).collect()
+    }
+
+    /// Which ports of a gateway are off its network.
+    fn off(&self, gateway: usize) -> Vec<String> {
+        let ports = self.gateways[gateway - 1].ground.networks[&1].ports.iter();
+        let off = ports.filter(|port| port.is_cut);
+        off.map(|port| port.label.to_string()).collect()
     }
 
     fn first_cause(&self, gateway: usize) -> (Duration, &str) {
@@ -149,7 +171,62 @@ fn a_cable_between_two_ports_is_found_within_a_second() {
     assert_eq!(lab.cut_by(), [1]);
     let (after, cause) = lab.first_cause(1);
     assert!(after < SECOND / 2, "{after:?}");
-    assert!(cause.contains("out of eth11 comes back"), "{cause}");
+    assert!(
+        cause.contains("out of eth11 comes back by eth12"),
+        "{cause}"
+    );
+    assert_eq!(
+        lab.off(1),
+        ["eth12"],
+        "the network stays on the WAN, and on one of both ports"
+    );
+}
+
+#[test]
+fn of_ports_that_are_joined_outside_one_stays_whatever_is_joined_to_what() {
+    for (segments, off) in [
+        (&["a", "a", "a"][..], &["eth12", "eth13"][..]),
+        (&["a", "b", "a", "b"], &["eth13", "eth14"]),
+        (&["a", "b", "c", "b"], &["eth14"]),
+    ] {
+        // Also where there is no WAN at all.
+        for wan in [&[1][..], &[]] {
+            let mut lab = Lab::new(&[(segments, wan), (&["z"], &[0])]);
+            lab.run(3 * SECOND);
+            assert_eq!(lab.off(1), off, "{segments:?}");
+            assert!(!lab.gateways[0].ground.networks[&1].is_cut);
+        }
+    }
+}
+
+#[test]
+fn a_ring_is_seen_as_long_as_it_lasts_though_a_port_of_it_is_off() {
+    let mut lab = Lab::new(&[(&["a", "a"], &[1]), (&["b"], &[0])]);
+    lab.run(10 * SECOND);
+    let (last, _) = lab.gateways[0].findings.last().unwrap();
+    assert!(
+        lab.now - *last < SECOND,
+        "the last sign is {:?} old",
+        lab.now - *last
+    );
+}
+
+#[test]
+fn a_port_that_is_off_is_no_part_of_a_ring_of_gateways() {
+    // The first gateway's ports are joined, and a second line leads to the other gateway: the one ring is cut at a port,
+    // the other one at the WAN.
+    let mut lab = Lab::new(&[(&["ab", "ab"], &[1]), (&["ab"], &[0])]);
+    lab.run(3 * SECOND);
+    assert_eq!(lab.off(1), ["eth12"]);
+    assert!(lab.gateways[0].ground.networks[&1].is_cut);
+    // Without the second line it comes back, while the port is off.
+    let lab = &mut lab;
+    lab.gateways[1].segments = [(11, "b")].into();
+    lab.gateways[0].ground.networks.get_mut(&1).unwrap().is_cut = false;
+    let ground = Arc::new(lab.gateways[0].ground.clone());
+    lab.gateways[0].detector.set_ground(ground);
+    lab.run(3 * SECOND);
+    assert!(!lab.gateways[0].ground.networks[&1].is_cut);
 }
 
 #[test]
@@ -217,7 +294,7 @@ fn a_ring_of_many_gateways_does_not_multiply_probes() {
 }
 
 #[test]
-fn networks_that_are_joined_outside_are_both_cut() {
+fn networks_that_are_joined_outside_are_parted_at_one_port() {
     let signer = Signer::new(Ipv4Addr::new(192, 0, 2, 1)).unwrap();
     let mut detector = Detector::new(signer);
     detector.set_ground(Arc::new(Ground {
@@ -229,16 +306,32 @@ fn networks_that_are_joined_outside_are_both_cut() {
     }));
     let due = detector.due(SECOND);
     let of = |port| due.iter().find(|sent| sent.interface == port);
-    assert_eq!(of(12), None, "what has no WAN has nothing to be cut off");
-    let reaction = detector.receive(SECOND, 2, &of(11).unwrap().frame);
-    let finding = reaction.finding.unwrap();
-    let names: Vec<_> = finding.networks.iter().map(|n| n.as_str()).collect();
-    assert_eq!(names, ["net", "other"]);
-    assert!(
-        finding
-            .cause
-            .contains("network net sends out of eth11 comes in on network other")
+    assert_eq!(
+        of(12),
+        None,
+        "what has neither WAN nor a second port closes no ring"
     );
+    let probe = &of(11).unwrap().frame;
+    let mut places = |after: Duration, by: Option<u32>, network: u32| {
+        let now = SECOND + after;
+        let finding = detector.receive(now, network, probe, |_| by).finding?;
+        let places = finding.places.iter();
+        let places: Vec<_> = places.map(|(place, _)| place.to_string()).collect();
+        Some((places, finding.cause))
+    };
+    let (parted, cause) = places(Duration::ZERO, Some(12), 2).unwrap();
+    assert_eq!(parted, ["port eth12 is cut off network other"]);
+    assert_eq!(
+        cause,
+        "what network net sends out of eth11 comes in by eth12 of network other: they are joined outside"
+    );
+    let (parted, cause) = places(Duration::ZERO, Some(11), 1).unwrap();
+    assert_eq!(parted, ["port eth11 is cut off network net"]);
+    assert!(cause.ends_with("goes round outside"), "{cause}");
+    // Where the bridge does not say by which port, and that twice, the one that it left by.
+    assert_eq!(places(Duration::ZERO, None, 2), None);
+    let (parted, _) = places(SECOND / 3, None, 2).unwrap();
+    assert_eq!(parted, ["port eth11 is cut off network net"]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ l2gw_vtep_bfd_received_packets counter
 l2gw_vtep_bfd_sent_packets counter
 l2gw_vtep_bfd_up gauge
 l2gw_vtep_cut_networks gauge
+l2gw_vtep_cut_ports gauge
 l2gw_vtep_database_connected gauge
 l2gw_vtep_declared_macs gauge
 l2gw_vtep_faults gauge

@@ -1,6 +1,6 @@
 //! Networks that somebody closes into a ring are cut off the WAN, and joined again.
 
-use vtep::kernel::name::InterfaceName;
+use testkit::capture::{Capture, Captured};
 
 use super::*;
 
@@ -45,25 +45,30 @@ fn on_both_ports() -> SwitchState {
     wanted
 }
 
-fn wan_device() -> InterfaceName {
-    let key = model::value::Vni::new(456).unwrap();
-    InterfaceName::wan(&name("net-a"), key)
+/// Devices that are off their bridge.
+fn off() -> Vec<String> {
+    let shown = run("bridge", "-d -o link show");
+    let off = shown.lines().filter(|line| line.contains("state disabled"));
+    let words = off.map(|line| line.split([' ', ':', '@']));
+    // After its number.
+    let names = words.filter_map(|mut words| {
+        words.find(|word| word.parse::<u32>().is_err() && !word.is_empty())
+    });
+    names.map(str::to_owned).collect()
 }
 
-fn is_cut() -> bool {
-    let shown = run("bridge", &format!("-d link show dev {}", wan_device()));
-    shown.contains("state disabled")
-}
-
-async fn until_cut(cut: bool) {
+/// Waits until exactly these devices are off their bridge.
+async fn until_off(devices: &[&str]) {
     for _ in 0..800 {
-        if is_cut() == cut {
+        if off() == devices {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    let shown = run("bridge", "-d link show");
-    panic!("cut: {}\n{shown}", !cut);
+    panic!(
+        "{devices:?} are off, and no others:\n{}",
+        run("bridge", "-d link show")
+    );
 }
 
 async fn fault(controller: &Connection<Database>, word: Option<&str>) {
@@ -93,30 +98,117 @@ async fn release(switch: &Switch, network: &str) -> Result<(), vtep::Error> {
 const OPTIONS: &str = "--vlan-form 8021q --port one=eth9 --port two=eth8";
 
 #[test]
-fn a_ring_of_two_ports_is_cut_off_the_wan_until_it_is_gone() {
+fn of_two_ports_that_are_joined_outside_one_is_cut_off_until_they_are_parted() {
     in_namespace(|| async {
         let outside = Outside::new();
         let wanted = on_both_ports();
         let (switch, controller) = forwarding(&format!("{OPTIONS} --loop-hold 3"), &wanted).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(!is_cut(), "there is no ring yet");
+        assert_eq!(off(), [""; 0], "there is no ring yet");
 
         outside.join();
-        until_cut(true).await;
-        fault(&controller, Some("its ports are joined outside")).await;
+        until_off(&["eth9"]).await;
+        let told = "logical switch net-a: cut off this port because of a loop: what the network sends out of";
+        fault(&controller, Some(told)).await;
+        fault(&controller, Some("on port one")).await;
         let shown = switch.shown().await;
-        let cut = &shown["networks"][0]["cut"];
-        assert_eq!(cut["in_kernel"], true, "{shown}");
+        let network = &shown["networks"][0];
+        assert_eq!(network["cut"], serde_json::Value::Null, "{shown}");
+        let interfaces = network["interfaces"].as_array().unwrap();
+        for interface in interfaces {
+            let is_off = interface["device"] == "eth9";
+            assert_eq!(interface["cut"]["in_kernel"] == true, is_off, "{shown}");
+        }
+        // The network stays in one piece: a frame goes its way once, and comes back by no other one.
+        let [eth8, eth9] = captures(&outside);
+        send(&outside.netns, "ring", &hello(mac(0xaa))).unwrap();
+        let copies = |capture: Capture| {
+            let seen = capture.finish().unwrap();
+            let seen = copies_of(&seen, mac(0xaa));
+            let to_us = seen.iter().filter(|seen| seen.outgoing).count();
+            (to_us, seen.len() - to_us)
+        };
+        assert_eq!(copies(eth8), (1, 0), "to and from eth8");
+        assert_eq!(copies(eth9), (1, 0), "to and from eth9");
         // Longer than the hold time: it goes on as long as the ring.
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert!(is_cut());
+        assert_eq!(off(), ["eth9"]);
 
         outside.part();
-        until_cut(false).await;
+        until_off(&[]).await;
         fault(&controller, None).await;
-        assert_eq!(
-            switch.shown().await["networks"][0]["cut"],
-            serde_json::Value::Null
+        // The list that it is read from is on disk a moment later.
+        let mut shown = switch.shown().await;
+        for _ in 0..200 {
+            if shown["networks"][0]["interfaces"][1]["cut"].is_null() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            shown = switch.shown().await;
+        }
+        panic!("{shown}");
+    });
+}
+
+/// At the other ends of the cables.
+fn captures(outside: &Outside) -> [Capture; 2] {
+    ["eth8", "eth9"].map(|interface| Capture::start(&outside.netns, interface).unwrap())
+}
+
+/// What a station sent.
+fn copies_of(captured: &[Captured], station: MacAddress) -> Vec<&Captured> {
+    let by_it = captured
+        .iter()
+        .filter(|seen| seen.frame.from == station.octets());
+    by_it.collect()
+}
+
+#[test]
+fn a_frame_that_goes_round_does_so_for_less_than_a_second() {
+    in_namespace(|| async {
+        let outside = Outside::new();
+        let (switch, _controller) = forwarding(OPTIONS, &on_both_ports()).await;
+        let mut turned = Vec::new();
+        for round in 0..variable("L2GW_CUTS").unwrap_or(3) {
+            let station = mac(0x1000 + round);
+            let [eth8, _] = captures(&outside);
+            outside.join();
+            send(&outside.netns, "ring", &hello(station)).unwrap();
+            until_off(&["eth9"]).await;
+            // From the first time that the frame went by to the last, as the kernel saw it: who looks may be busy.
+            let seen = eth8.finish().unwrap();
+            let copies = copies_of(&seen, station);
+            let times = || copies.iter().map(|seen| seen.at);
+            let (first, last) = (times().min().unwrap(), times().max().unwrap());
+            // And in each case by the gateway's own clock, which is its probes: a round of two each 300 ms.
+            let probes = seen
+                .iter()
+                .filter(|seen| seen.frame.ethertype == 0x88b6 && !seen.outgoing);
+            let probes = probes
+                .filter(|seen| (first..=last).contains(&seen.at))
+                .count();
+            assert!(
+                probes <= 3,
+                "it turned for {probes} rounds of probes, {:?}",
+                last - first
+            );
+            turned.push((last - first, copies.len()));
+            outside.part();
+            release(&switch, "net-a").await.unwrap();
+            until_off(&[]).await;
+        }
+        turned.sort_unstable();
+        let median = turned[turned.len() / 2];
+        println!(
+            "(turned for, copies): {:?}, median {median:?}, {:?}",
+            turned[0],
+            turned.last()
+        );
+        // Whoever else holds the kernel's one lock for devices, as others' tests do, holds up a cut.
+        assert!(median.0 <= Duration::from_secs(1), "{turned:?}");
+        assert!(
+            turned.iter().any(|(_, copies)| *copies > 2),
+            "there was no loop: {turned:?}"
         );
     });
 }
@@ -129,41 +221,41 @@ fn a_cut_is_repaired_outlives_the_daemon_and_is_released_by_hand() {
         let options = format!("{OPTIONS} --loop-hold 0");
         let (mut switch, controller) = forwarding(&options, &wanted).await;
         outside.join();
-        until_cut(true).await;
+        until_off(&["eth9"]).await;
         fault(&controller, Some("because of a loop")).await;
         outside.part();
 
-        run("bridge", &format!("link set dev {} state 3", wan_device()));
-        until_cut(true).await;
-        ip(&format!("link set {} down", wan_device()));
-        ip(&format!("link set {} up", wan_device()));
-        until_cut(true).await;
+        run("bridge", "link set dev eth9 state 3");
+        until_off(&["eth9"]).await;
+        ip("link set eth9 down");
+        ip("link set eth9 up");
+        until_off(&["eth9"]).await;
 
         switch.kill().await;
         switch.start(&options);
         fault(&controller, Some("because of a loop")).await;
-        assert!(is_cut());
+        until_off(&["eth9"]).await;
 
         let error = release(&switch, "net-z").await.unwrap_err().to_string();
-        assert!(error.contains("net-z is not cut off"), "{error}");
+        assert!(error.contains("net-z"), "{error}");
         release(&switch, "net-a").await.unwrap();
-        until_cut(false).await;
+        until_off(&[]).await;
         fault(&controller, None).await;
 
         // Where no daemon runs, it is off the list with the next start.
         outside.join();
-        until_cut(true).await;
+        until_off(&["eth9"]).await;
         outside.part();
         switch.kill().await;
         release(&switch, "net-a").await.unwrap();
-        assert!(is_cut(), "nobody is there to join it");
+        assert_eq!(off(), ["eth9"], "nobody is there to join it");
         switch.start(&options);
-        until_cut(false).await;
+        until_off(&[]).await;
     });
 }
 
 #[test]
-fn a_ring_of_two_networks_is_cut_on_both_sides() {
+fn two_networks_that_are_joined_outside_are_parted_at_one_port() {
     in_namespace(|| async {
         let outside = Outside::new();
         let mut wanted = picture();
@@ -173,18 +265,20 @@ fn a_ring_of_two_networks_is_cut_on_both_sides() {
         bind(&mut wanted, "net-b", "two", 0);
         let (switch, controller) = forwarding(OPTIONS, &wanted).await;
         outside.join();
-        fault(&controller, Some("logical switch net-a: cut off the WAN")).await;
-        fault(&controller, Some("logical switch net-b: cut off the WAN")).await;
-        until_cut(true).await;
+        until_off(&["eth8"]).await;
+        let told = "logical switch net-b: cut off this port because of a loop: what network net-";
+        fault(&controller, Some(told)).await;
+        fault(&controller, Some("they are joined outside")).await;
+        fault(&controller, Some("on port two")).await;
         let shown = switch.shown().await;
         for network in [0, 1] {
-            assert!(!shown["networks"][network]["cut"].is_null(), "{shown}");
+            assert!(shown["networks"][network]["cut"].is_null(), "{shown}");
         }
     });
 }
 
 #[test]
-fn a_station_that_flaps_between_ports_cuts_its_network_and_one_that_moves_does_not() {
+fn a_station_that_flaps_between_ports_has_one_cut_and_one_that_moves_does_not() {
     in_namespace(|| async {
         let [first, second] = bare_metal();
         let (_switch, controller) = forwarding(OPTIONS, &on_both_ports()).await;
@@ -195,16 +289,13 @@ fn a_station_that_flaps_between_ports_cuts_its_network_and_one_that_moves_does_n
             says_hello(server, mac(0xaa));
             tokio::time::sleep(Duration::from_millis(1000)).await;
         }
-        assert!(!is_cut());
+        assert_eq!(off(), [""; 0]);
         for _ in 0..8 {
             says_hello(&first, mac(0xaa));
             says_hello(&second, mac(0xaa));
         }
-        until_cut(true).await;
-        fault(
-            &controller,
-            Some("02:00:00:00:00:aa moves back and forth between eth"),
-        )
-        .await;
+        until_off(&["eth9"]).await;
+        let told = "logical switch net-a: cut off this port because of a loop: 02:00:00:00:00:aa moves back and forth between eth";
+        fault(&controller, Some(told)).await;
     });
 }
