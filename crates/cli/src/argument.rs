@@ -209,6 +209,7 @@ fn value_name(shape: Shape) -> &'static str {
         Shape::Vni => "VNI",
         Shape::VlanText => "VLAN",
         Shape::Devices => "DEVICE",
+        Shape::Segments => "SEGMENTS",
     }
 }
 

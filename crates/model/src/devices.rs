@@ -44,11 +44,36 @@ impl Device {
     fn has_vlans(&self) -> bool {
         self.interfaces.first().is_some_and(|i| !i.vlans.is_empty())
     }
+
+    /// Whether one of its interfaces has a VLAN other than 0.
+    fn has_tags(&self) -> bool {
+        let mut vlans = self
+            .interfaces
+            .iter()
+            .flat_map(|interface| &interface.vlans);
+        vlans.any(|vlan| *vlan != VlanId::UNTAGGED)
+    }
 }
 
-/// Whether some interface of the gateway has VLANs of its own, so that connections must not name one.
+/// Whether some interface of the gateway has VLANs of its own, so that connections need not name one.
 pub fn have_vlans(devices: &[Device]) -> bool {
     devices.iter().any(Device::has_vlans)
+}
+
+/// Whether some interface of the gateway has a VLAN other than 0, so that connections must not name one.
+pub fn have_tags(devices: &[Device]) -> bool {
+    devices.iter().any(Device::has_tags)
+}
+
+/// The VLANs on which an interface with these ones of its `own` carries a network whose connection names `default`. The
+/// default stands in for none, and for 0, which upstream keeps as none.
+pub fn bound(own: &[VlanId], default: VlanId) -> impl Iterator<Item = VlanId> {
+    let instead = own.is_empty().then_some(default);
+    let own = own.iter().map(move |vlan| match *vlan {
+        VlanId::UNTAGGED => default,
+        tag => tag,
+    });
+    own.chain(instead)
 }
 
 /// What `L2GatewayDeviceNotFound` says of a device name.
@@ -115,8 +140,10 @@ pub fn update(current: &mut [Device], change: Vec<Device>) -> Result<(), Fault> 
         let Some((device, replaced)) = slot else {
             return Err(DEVICE_NOT_FOUND.fill(&wanted.name));
         };
+        // A connection may have named a VLAN beside an explicit 0.
+        let begins = !device.has_tags() && wanted.has_tags();
         match (device.has_vlans(), wanted.has_vlans()) {
-            (false, true) => {
+            (has, true) if begins || !has => {
                 return Err(Fault::new(
                     FaultKind::L2GatewaySegmentationIdNotExists,
                     "The segmentation id is not specified in existing gateway interfaces.",
@@ -154,13 +181,16 @@ pub fn vlan(value: &Value) -> Result<VlanId, Fault> {
         .ok_or_else(|| Fault::refused("Segmentation id is out of range"))
 }
 
-/// A decimal number with blanks around it; one too large for the type becomes the largest.
+/// A decimal number with blanks around it and, as Python reads them, single underscores between its digits; one too large
+/// for the type becomes the largest.
 pub(crate) fn integer(text: &str) -> Option<i64> {
     let text = text.trim();
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    let is_group = |group: &str| !group.is_empty() && group.bytes().all(|b| b.is_ascii_digit());
+    if !digits.split('_').all(is_group) {
         return None;
     }
+    let text = text.replace('_', "");
     let overflow = if text.starts_with('-') {
         i64::MIN
     } else {
@@ -405,6 +435,25 @@ mod tests {
             kind(&tagged, &plain),
             FaultKind::L2GatewaySegmentationIdExists
         );
+        let untagged = devices(one(json!({"name": "p", "segmentation_id": ["0"]})));
+        assert_eq!(
+            kind(&untagged, &tagged),
+            FaultKind::L2GatewaySegmentationIdNotExists
+        );
+        update(&mut tagged.clone(), untagged).unwrap();
+    }
+
+    #[test]
+    fn a_connections_vlan_stands_in_for_none_and_for_0() {
+        let bound = |own: &[u16], default| -> Vec<u16> {
+            let vlan = |number| VlanId::new(number).unwrap();
+            let own: Vec<_> = own.iter().map(|number| vlan(*number)).collect();
+            super::bound(&own, vlan(default)).map(VlanId::get).collect()
+        };
+        assert_eq!(bound(&[], 0), [0]);
+        assert_eq!(bound(&[], 7), [7]);
+        assert_eq!(bound(&[0], 7), [7]);
+        assert_eq!(bound(&[0, 5], 0), [0, 5]);
     }
 
     fn any_device() -> impl Strategy<Value = Device> {

@@ -87,7 +87,9 @@ impl Projection {
                 Shape::Revision => Source::Revision,
                 Shape::CreatedAt => Source::CreatedAt,
                 Shape::UpdatedAt => Source::UpdatedAt(place),
-                Shape::Devices | Shape::FixedIps | Shape::BindingProfile => Source::Json(place),
+                Shape::Devices | Shape::Segments | Shape::FixedIps | Shape::BindingProfile => {
+                    Source::Json(place)
+                }
                 Shape::VlanText => Source::Vlan(place),
                 _ => Source::Value(place),
             };

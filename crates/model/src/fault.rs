@@ -51,6 +51,10 @@ faults! {
     InvalidBody => "HTTPBadRequest", 400, Never;
     /// A value that passed its shape is refused.
     InvalidInput => "InvalidInput", 400, Never;
+    /// A network is given its segments in two ways.
+    SegmentsSetInConjunctionWithProviders => "SegmentsSetInConjunctionWithProviders", 400, Never;
+    /// Two segments of a network are the same.
+    SegmentsContainDuplicateEntry => "SegmentsContainDuplicateEntry", 400, Never;
     /// A query parameter or header is wrong.
     InvalidRequest => "BadRequest", 400, Never;
     /// The body is no JSON.
@@ -99,6 +103,8 @@ faults! {
     RequestTimeout => "HTTPRequestTimeout", 408, Later;
     /// The network still carries a connection to a remote gateway.
     NetworkInUse => "NetworkInUse", 409, WhenStateChanges;
+    /// A network has several VXLAN segments: nobody knows which of them a gateway is to carry.
+    MultipleVxlanSegmentsFound => "MultipleVxlanSegmentsFound", 409, WhenStateChanges;
     /// Another network has this VXLAN segmentation id.
     TunnelIdInUse => "TunnelIdInUse", 409, WhenStateChanges;
     /// Every VXLAN segmentation id is taken.

@@ -14,6 +14,7 @@
 //! | [`row`] | one resource as values, in the order of its attributes |
 //! | [`validate`] | bodies and query filters to rows and values |
 //! | [`devices`] | the device list of a gateway |
+//! | [`segments`] | the segments of a network that has several |
 //! | [`encode`] | rows to the JSON of answers |
 //! | [`status`] | BUILD, ACTIVE, DOWN, ERROR and why |
 //! | [`intent`] | what operators asked for, and what follows from it for one switch |
@@ -31,6 +32,7 @@ pub mod lineage;
 pub mod plan;
 pub mod resource;
 pub mod row;
+pub mod segments;
 pub mod status;
 pub mod switch;
 pub mod table;

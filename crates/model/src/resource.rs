@@ -152,13 +152,15 @@ pub enum Shape {
     VlanText,
     /// The device list of a gateway, see [`crate::devices`].
     Devices,
+    /// The segments of a network, see [`crate::segments`].
+    Segments,
     /// Addresses of a port: `[{"ip_address": "192.0.2.1"}]`.
     FixedIps,
     /// Where a port's host ends its tunnels: `{"tunneling_ip": "192.0.2.1"}`.
     BindingProfile,
     /// Another attribute of the same resource under a second name.
     Mirror(&'static str),
-    /// Always this JSON text.
+    /// Always this JSON text. Where input takes it, it takes nothing else.
     Constant(&'static str),
     /// BUILD, ACTIVE, DOWN or ERROR: read back from the switches, never stored.
     Status,
@@ -210,6 +212,7 @@ impl Shape {
             | Self::Word(_)
             | Self::Project
             | Self::Devices
+            | Self::Segments
             | Self::FixedIps
             | Self::BindingProfile => Some(Storage::Text),
             Self::Mirror(_)
@@ -283,6 +286,8 @@ pub struct Attribute {
     pub post: Post,
     /// Whether PUT takes it.
     pub put: bool,
+    /// The attributes whose place it takes, and what is answered when one of them is given too.
+    pub instead_of: Option<(&'static [&'static str], FaultKind, &'static str)>,
     /// Whether clients see it. What they don't see exists for the database's own constraints.
     pub visible: bool,
     /// The heading of its column in lists, if it has one.
@@ -313,6 +318,7 @@ impl Attribute {
             shape,
             post: Post::Refused,
             put: false,
+            instead_of: None,
             visible: true,
             column: None,
             show: Show::Table,
@@ -323,6 +329,14 @@ impl Attribute {
             since: 0,
             indexed: 0,
         }
+    }
+
+    /// A text of up to so many characters.
+    #[must_use]
+    pub const fn up_to(mut self, characters: usize, help: &'static str) -> Self {
+        self.shape = Shape::Text(characters);
+        self.help = help;
+        self
     }
 
     /// POST demands it.
@@ -340,6 +354,18 @@ impl Attribute {
     /// PUT takes it.
     pub const fn put(mut self) -> Self {
         self.put = true;
+        self
+    }
+
+    /// POST takes it or these, not both.
+    #[must_use]
+    pub const fn instead_of(
+        mut self,
+        others: &'static [&'static str],
+        fault: FaultKind,
+        message: &'static str,
+    ) -> Self {
+        self.instead_of = Some((others, fault, message));
         self
     }
 
@@ -412,7 +438,11 @@ impl Attribute {
             && self.is_stored()
             && !matches!(
                 self.shape,
-                Shape::Devices | Shape::FixedIps | Shape::BindingProfile | Shape::UpdatedAt
+                Shape::Devices
+                    | Shape::Segments
+                    | Shape::FixedIps
+                    | Shape::BindingProfile
+                    | Shape::UpdatedAt
             )
     }
 }

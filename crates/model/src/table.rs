@@ -25,7 +25,7 @@ pub const ALL: &[&Resource] = &[
 ];
 
 /// The version of the database schema that this table describes.
-pub const SCHEMA_VERSION: u32 = 5;
+pub const SCHEMA_VERSION: u32 = 6;
 
 pub(crate) fn of(kind: Kind) -> &'static Resource {
     match kind {

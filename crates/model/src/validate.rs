@@ -14,10 +14,15 @@ use crate::devices;
 use crate::fault::{Fault, FaultKind};
 use crate::resource::{Attribute, Default, Post, Resource, Shape, cut};
 use crate::row::{Row, Value};
+use crate::segments;
 use crate::value::{MacAddress, Vni, is_tunnel_endpoint};
 
 /// Longest name of a device or an interface, in characters; so long is the column of networking-l2gw.
 pub const MAX_TEXT: usize = 255;
+
+/// Longest text whatever its attribute says, in bytes: an entry of PostgreSQL's indexes holds 2704 (`BTMaxItemSize`, a third
+/// of a page), and what stands around it.
+pub const MAX_BYTES: usize = 2_600;
 
 /// Longest project id, in characters; so long is Neutron's column.
 const MAX_PROJECT: usize = 255;
@@ -56,10 +61,13 @@ pub fn create(
 ) -> Result<Row, Fault> {
     let given = assign(resource, body)?;
     let mut row = Row::empty(resource.kind);
-    for (attribute, given) in resource.attributes.iter().zip(&given) {
-        match (attribute.post, given) {
+    for (attribute, said) in resource.attributes.iter().zip(&given) {
+        match (attribute.post, said) {
             (Post::Refused, Some((key, _))) => {
                 return Err(body_fault(format!("Attribute '{key}' not allowed in POST")));
+            }
+            (_, Some((_, value))) if !value.is_null() => {
+                contradicted(resource, attribute, &given)?;
             }
             (Post::Required, None) if !context.gives(attribute) => {
                 return Err(body_fault(format!(
@@ -231,6 +239,29 @@ fn assign<'a>(
     )))
 }
 
+/// Makes sure that nothing is given whose place this attribute takes.
+fn contradicted(
+    resource: &'static Resource,
+    attribute: &Attribute,
+    given: &[Said<'_>],
+) -> Result<(), Fault> {
+    let Some((others, kind, message)) = attribute.instead_of else {
+        return Ok(());
+    };
+    let said = |name: &&str| {
+        let said = resource
+            .position(name)
+            .and_then(|place| given.get(place))
+            .copied()
+            .flatten();
+        said.is_some_and(|(_, value)| !value.is_null())
+    };
+    match others.iter().any(said) {
+        true => Err(Fault::new(kind, message)),
+        false => Ok(()),
+    }
+}
+
 /// The place of the attribute that a key means; aliases and mirrors lead to what they stand for.
 fn input(resource: &'static Resource, key: &str) -> Option<usize> {
     let attribute = resource.input(key).filter(|a| a.visible)?;
@@ -280,7 +311,7 @@ fn check(attribute: &Attribute, key: &str, value: &Json) -> Result<Value, Fault>
             None => invalid(format_args!("'{given}' is not in {}", Given(&words.into()))),
         },
         (Shape::Integer(min, max), _) => whole(key, value, min, max),
-        (Shape::Vni, _) => whole(key, value, 1, Vni::MAX.into()),
+        (Shape::Vni, _) => vni(key, value),
         (Shape::Bool, Json::Bool(value)) => Ok(Value::Bool(*value)),
         (Shape::Bool, _) => match value.as_str().map(str::to_ascii_lowercase).as_deref() {
             Some("true") => Ok(Value::Bool(true)),
@@ -297,11 +328,17 @@ fn check(attribute: &Attribute, key: &str, value: &Json) -> Result<Value, Fault>
         (Shape::Devices, _) => Ok(Value::Text(
             devices::to_text(&devices::validate(value)?)?.into(),
         )),
+        (Shape::Segments, _) => Ok(Value::Text(
+            segments::to_text(&segments::validate(value)?)?.into(),
+        )),
         (Shape::FixedIps, _) => fixed_ips(key, value),
         (Shape::BindingProfile, _) => binding_profile(key, value),
+        (Shape::Constant(json), _) => match serde_json::from_str::<Json>(json) {
+            Ok(constant) if constant == *value => Ok(Value::Null),
+            _ => invalid(format_args!("'{given}' is not supported")),
+        },
         (
             Shape::Mirror(_)
-            | Shape::Constant(_)
             | Shape::Status
             | Shape::StatusReason
             | Shape::Revision
@@ -312,12 +349,17 @@ fn check(attribute: &Attribute, key: &str, value: &Json) -> Result<Value, Fault>
     }
 }
 
-fn text(key: &str, value: &Json, max: usize) -> Result<Value, Fault> {
+/// A text of up to `max` characters.
+pub(crate) fn text(key: &str, value: &Json, max: usize) -> Result<Value, Fault> {
     let given = Given(value);
     match value {
         Json::String(text) if text.chars().count() > max => Err(Fault::invalid(
             key,
             format_args!("'{given}' exceeds maximum length of {max}"),
+        )),
+        Json::String(text) if text.len() > MAX_BYTES => Err(Fault::invalid(
+            key,
+            format_args!("'{given}' exceeds maximum length of {MAX_BYTES} bytes"),
         )),
         // PostgreSQL's text cannot hold it.
         Json::String(text) if text.contains('\0') => Err(Fault::invalid(
@@ -330,6 +372,11 @@ fn text(key: &str, value: &Json, max: usize) -> Result<Value, Fault> {
             format_args!("'{given}' is not a valid string"),
         )),
     }
+}
+
+/// A VXLAN network identifier, also as text.
+pub(crate) fn vni(key: &str, value: &Json) -> Result<Value, Fault> {
+    whole(key, value, 1, Vni::MAX.into())
 }
 
 /// A whole number in a range, also as text.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Attachment, Intent};
+use crate::devices;
 use crate::switch::{Locator, LogicalSwitchName, PortVlan, RemoteMac, SwitchState};
 use crate::trail::MacKey;
 
@@ -168,16 +169,10 @@ impl Intent {
             held.owned = true;
             held.tunnel_key = Some(vni);
             for (port, vlans) in &device.interfaces {
-                let default = [attachment.vlan];
-                let vlans = if vlans.is_empty() {
-                    &default[..]
-                } else {
-                    vlans
-                };
-                for vlan in vlans {
+                for vlan in devices::bound(vlans, attachment.vlan) {
                     let port_vlan = PortVlan {
                         port: port.clone(),
-                        vlan: *vlan,
+                        vlan,
                     };
                     let bound = desired
                         .state

@@ -4,7 +4,8 @@
 use crate::fault::FaultKind;
 use crate::resource::Default as Def;
 use crate::resource::OnDelete::Restrict;
-use crate::resource::{Attribute, Kind, Resource, Shape, Template, Unique};
+use crate::resource::{Attribute, Extension, Kind, Resource, Shape, Template, Unique};
+use crate::segments::{MAX_PHYSICAL_NETWORK, NETWORK_TYPES};
 
 use super::{CREATED_AT, ID, NAME, PROJECT_ID, REVISION_NUMBER, TENANT_ID, UPDATED_AT};
 
@@ -20,7 +21,12 @@ pub static NETWORK: Resource = Resource {
     command: "network",
     short_command: "network",
     about: "a network of the built-in catalogue",
-    extension: None,
+    extension: Some(Extension {
+        alias: "multi-provider",
+        name: "Multi Provider Network",
+        description: "Expose mapping of virtual networks to multiple physical networks",
+        updated: "2013-06-27T10:00:00-00:00",
+    }),
     updatable: true,
     named: true,
     attributes: &[
@@ -30,7 +36,7 @@ pub static NETWORK: Resource = Resource {
         PROJECT_ID,
         Attribute::new(
             "provider:network_type",
-            Shape::Word(&["vxlan", "vlan", "flat", "local", "gre", "geneve"]),
+            Shape::Word(NETWORK_TYPES),
             "Encapsulation; only vxlan networks can be attached to a gateway",
         )
         .optional(Def::Text("vxlan"))
@@ -58,8 +64,39 @@ pub static NETWORK: Resource = Resource {
             .optional(Def::Bool(true))
             .put()
             .on_request(),
-        Attribute::new("shared", Shape::Constant("false"), "Never shared").on_request(),
-        Attribute::new("router:external", Shape::Constant("false"), "Never external").on_request(),
+        Attribute::new(
+            "provider:physical_network",
+            Shape::Text(MAX_PHYSICAL_NETWORK),
+            "Underlay of a vlan or flat network; kept for clients that name one",
+        )
+        .optional(Def::Null)
+        .on_request()
+        .since(6),
+        Attribute::new(
+            "segments",
+            Shape::Segments,
+            "Several segments instead of the provider attributes; a gateway carries the one that is vxlan, and refuses two",
+        )
+        .optional(Def::Null)
+        .instead_of(
+            &[
+                "provider:network_type",
+                "provider:segmentation_id",
+                "provider:physical_network",
+            ],
+            FaultKind::SegmentsSetInConjunctionWithProviders,
+            "Segments and provider values cannot both be set.",
+        )
+        .on_request()
+        .since(6),
+        Attribute::new("shared", Shape::Constant("false"), "Never shared")
+            .optional(Def::Null)
+            .put()
+            .on_request(),
+        Attribute::new("router:external", Shape::Constant("false"), "Never external")
+            .optional(Def::Null)
+            .put()
+            .on_request(),
         Attribute::new("subnets", Shape::Constant("[]"), "The catalogue keeps no subnets")
             .on_request(),
         Attribute::new("status", Shape::Constant("\"ACTIVE\""), "Always ACTIVE").on_request(),

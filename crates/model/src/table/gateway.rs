@@ -4,6 +4,7 @@ use crate::fault::FaultKind;
 use crate::resource::Default as Def;
 use crate::resource::OnDelete::{Cascade, Restrict};
 use crate::resource::{Attribute, Extension, Kind, Resource, Shape, Template, Unique};
+use crate::validate::MAX_BYTES;
 
 use super::{
     CREATED_AT, ID, NAME, NEVER_UPDATED_AT, PROJECT_ID, REVISION_NUMBER, TENANT_ID, UPDATED_AT,
@@ -33,7 +34,9 @@ pub static L2_GATEWAY: Resource = Resource {
     named: true,
     attributes: &[
         ID,
-        NAME.positional("GATEWAY-NAME"),
+        // Upstream's API bounds no name of a gateway.
+        NAME.up_to(MAX_BYTES, "Name, up to 2600 bytes")
+            .positional("GATEWAY-NAME"),
         TENANT_ID,
         PROJECT_ID,
         Attribute::new(

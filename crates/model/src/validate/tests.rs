@@ -473,10 +473,13 @@ fn acceptable(shape: Shape) -> BoxedStrategy<Json> {
                 json!([{"device_name": name, "interfaces": [{"name": "p", "segmentation_id": [vlan]}]}])
             })
             .boxed(),
+        Shape::Segments => (1..5000_u16)
+            .prop_map(|key| json!([{"provider:network_type": "vxlan", "provider:segmentation_id": key}]))
+            .boxed(),
+        Shape::Constant(json) => Just(serde_json::from_str(json).unwrap()).boxed(),
         Shape::FixedIps => ipv4.prop_map(|ip| json!([{"ip_address": ip}])).boxed(),
         Shape::BindingProfile => ipv4.prop_map(|ip| json!({"tunneling_ip": ip})).boxed(),
         Shape::Mirror(_)
-        | Shape::Constant(_)
         | Shape::Status
         | Shape::StatusReason
         | Shape::Revision
@@ -504,7 +507,24 @@ fn any_body(resource: &'static Resource) -> impl Strategy<Value = Map<String, Js
             _ => prop::option::of(given).boxed(),
         });
     }
-    parts.prop_map(|parts| parts.into_iter().flatten().collect())
+    parts.prop_map(move |parts| {
+        let mut body = parts.into_iter().flatten().collect();
+        without_contradiction(resource, &mut body);
+        body
+    })
+}
+
+/// Leaves out what another attribute stands for.
+fn without_contradiction(resource: &'static Resource, body: &mut Map<String, Json>) {
+    for attribute in resource.attributes {
+        if let Some((others, ..)) = attribute.instead_of
+            && body
+                .get(attribute.name)
+                .is_some_and(|value| !value.is_null())
+        {
+            body.retain(|name, _| !others.contains(&name.as_str()));
+        }
+    }
 }
 
 fn any_resource() -> impl Strategy<Value = &'static Resource> {
@@ -523,7 +543,49 @@ fn shown_as_body(row: &Row) -> Map<String, Json> {
             *value = value.to_string().into();
         }
     }
+    without_contradiction(row.resource, &mut shown);
     shown
+}
+
+#[test]
+fn segments_or_provider_attributes_not_both() {
+    let network = &table::NETWORK;
+    let body = |mut body: Json| {
+        body["segments"] = json!([{"provider:network_type": "vxlan"}]);
+        create(network, body.as_object().unwrap(), Context::default())
+    };
+    body(json!({"provider:segmentation_id": null, "name": "n"})).unwrap();
+    for name in [
+        "provider:network_type",
+        "provider:physical_network",
+        "provider:segmentation_id",
+    ] {
+        let value = if name.ends_with("id") {
+            json!(5)
+        } else {
+            json!("vxlan")
+        };
+        let fault = body(json!({name: value})).unwrap_err();
+        assert_eq!(
+            fault.kind,
+            FaultKind::SegmentsSetInConjunctionWithProviders,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn what_is_always_the_same_may_be_said() {
+    let network = &table::NETWORK;
+    let with = |body: Json| create(network, body.as_object().unwrap(), Context::default());
+    with(json!({"shared": false, "router:external": false})).unwrap();
+    let fault = with(json!({"shared": true})).unwrap_err();
+    assert_eq!(
+        fault.message,
+        "Invalid input for shared. Reason: 'True' is not supported."
+    );
+    let fault = with(json!({"subnets": []})).unwrap_err();
+    assert_eq!(fault.message, "Attribute 'subnets' not allowed in POST");
 }
 
 proptest! {

@@ -56,6 +56,12 @@ const EVERYWHERE: &[Extension] = &[
         updated: "2016-09-12T10:00:00-00:00",
     },
     Extension {
+        alias: "provider",
+        name: "Provider Network",
+        description: "Expose mapping of virtual networks to physical networks",
+        updated: "2012-09-07T10:00:00-00:00",
+    },
+    Extension {
         alias: "quotas",
         name: "Quota management support",
         description: "Expose functions for quotas management per project",

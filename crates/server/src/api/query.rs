@@ -9,7 +9,7 @@ use model::encode::Projection;
 use model::fault::{Fault, FaultKind};
 use model::resource::{Attribute, Resource, cut};
 use model::row::Value;
-use model::validate::{self, Condition};
+use model::validate::{self, Condition, Given};
 use store::{Direction, Filter, Query};
 use uuid::Uuid;
 
@@ -197,28 +197,49 @@ fn sort(
     if keys.len() != directions.len() {
         return invalid("The number of sort_keys and sort_dirs must be same".to_owned());
     }
-    let mut sort = Vec::with_capacity(keys.len());
-    for (key, direction) in keys.iter().zip(&directions) {
-        let Some(place) = validate::sort_key(resource, key) else {
-            let key = cut(key);
-            return invalid(format!("['{key}'] is invalid attribute for sort_keys"));
-        };
-        let direction = match direction.as_str() {
-            "asc" => Direction::Ascending,
-            "desc" => Direction::Descending,
-            other => {
-                let other = cut(other);
-                return invalid(format!(
-                    "['{other}'] is invalid value for sort_dirs, valid value is 'asc' and 'desc'"
-                ));
-            }
-        };
+    let (places, unknown) = parted(&keys, |key| validate::sort_key(resource, key));
+    if !unknown.is_empty() {
+        return invalid(format!(
+            "{} is invalid attribute for sort_keys",
+            listed(unknown)
+        ));
+    }
+    let (directions, unknown) = parted(&directions, |text| match text {
+        "asc" => Some(Direction::Ascending),
+        "desc" => Some(Direction::Descending),
+        _ => None,
+    });
+    if !unknown.is_empty() {
+        return invalid(format!(
+            "{} is invalid value for sort_dirs, valid value is 'asc' and 'desc'",
+            listed(unknown)
+        ));
+    }
+    let mut sort = Vec::with_capacity(places.len());
+    for (place, direction) in places.into_iter().zip(directions) {
         // What comes first decides; a repetition would only make the statement longer.
         if sort.iter().all(|(known, _)| *known != place) {
             sort.push((place, direction));
         }
     }
     Ok(sort)
+}
+
+/// What is understood of these texts, and the others.
+fn parted<T>(texts: &[String], understand: impl Fn(&str) -> Option<T>) -> (Vec<T>, Vec<&str>) {
+    let (mut understood, mut others) = (Vec::new(), Vec::new());
+    for text in texts {
+        match understand(text) {
+            Some(meaning) => understood.push(meaning),
+            None => others.push(text.as_str()),
+        }
+    }
+    (understood, others)
+}
+
+/// Texts as Python prints a list of them.
+fn listed(texts: Vec<&str>) -> String {
+    Given(&texts.into()).to_string()
 }
 
 /// The limit; none for 0, which means "no limit" too.

@@ -61,12 +61,20 @@ pub(super) fn still_possible(
 /// The key of a network inside the cloud.
 ///
 /// # Errors
-/// 404: it is no VXLAN network, or has no key.
+/// 404: it is no VXLAN network. 409: it is several.
 pub(super) fn vxlan_id(network: &Row) -> Result<i64, Fault> {
-    let key = network.integer("provider:segmentation_id");
-    match key.filter(|_| network.text("provider:network_type") == "vxlan") {
-        Some(key) => Ok(key),
-        None => Err(Fault::new(
+    let is_vxlan = network.text("provider:network_type") == "vxlan";
+    match network.integer("provider:segmentation_id") {
+        Some(key) if is_vxlan => Ok(key),
+        // Every other VXLAN network has a key.
+        None if is_vxlan => Err(Fault::new(
+            FaultKind::MultipleVxlanSegmentsFound,
+            format!(
+                "Multiple Vxlan segments found for the network '{}'",
+                network.id()
+            ),
+        )),
+        _ => Err(Fault::new(
             FaultKind::VxlanSegmentationIdNotFound,
             format!(
                 "vxlan segmentation id not found for the network '{}'",
@@ -79,15 +87,17 @@ pub(super) fn vxlan_id(network: &Row) -> Result<i64, Fault> {
 /// Either the gateway's interfaces name VLANs or the connection does.
 fn one_segmentation(row: &Row, devices: &[Device]) -> Result<(), Fault> {
     let given = row.integer("segmentation_id").is_some();
-    match (devices::have_vlans(devices), given) {
-        (true, true) => Err(Fault::refused(
+    if given && devices::have_tags(devices) {
+        return Err(Fault::refused(
             "default segmentation_id should not be provided when segmentation_id is assigned during l2gateway creation",
-        )),
-        (false, false) => Err(Fault::refused(
-            "Segmentation id must be specified in create l2gateway connections",
-        )),
-        _ => Ok(()),
+        ));
     }
+    if !given && !devices::have_vlans(devices) {
+        return Err(Fault::refused(
+            "Segmentation id must be specified in create l2gateway connections",
+        ));
+    }
+    Ok(())
 }
 
 /// The database would refuse it too, but not in upstream's words: a Python dict of the mapping.
@@ -169,16 +179,11 @@ impl Bindings {
     }
 }
 
-/// Device, interface and VLAN of every binding; `vlan` is for interfaces that name none.
+/// Device, interface and VLAN of every binding; `vlan` is the connection's.
 fn ports(devices: &[Device], vlan: VlanId) -> impl Iterator<Item = (String, String, VlanId)> {
     devices.iter().flat_map(move |device| {
         device.interfaces.iter().flat_map(move |interface| {
-            let vlans = match interface.vlans.as_slice() {
-                [] => vec![vlan],
-                own => own.to_vec(),
-            };
-            vlans
-                .into_iter()
+            devices::bound(&interface.vlans, vlan)
                 .map(|vlan| (device.name.clone(), interface.name.clone(), vlan))
         })
     })

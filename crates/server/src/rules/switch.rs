@@ -2,7 +2,7 @@
 //! others is told by its status when they come.
 
 use hardware_vtep::{Capabilities, Complaint, PhysicalSwitch};
-use model::devices::Device;
+use model::devices::{self, Device};
 use model::fault::{Fault, FaultKind};
 use model::row::Row;
 use model::switch::{LogicalSwitchName, PhysicalPort, PortVlan, SwitchState};
@@ -135,18 +135,13 @@ fn free(
     held: &SwitchState,
 ) -> Result<(), Fault> {
     for interface in &device.interfaces {
-        let own = [vlan];
-        let vlans = match interface.vlans.as_slice() {
-            [] => &own[..],
-            named => named,
-        };
-        for vlan in vlans {
+        for vlan in devices::bound(&interface.vlans, vlan) {
             let port_vlan = PortVlan {
                 port: PhysicalPort {
                     switch: device.name.as_str().into(),
                     name: interface.name.as_str().into(),
                 },
-                vlan: *vlan,
+                vlan,
             };
             let taken = held.bindings.get(&port_vlan).filter(|bound| {
                 let ours = held.logical_switches.get(*bound).is_some_and(|l| l.owned);

@@ -21,6 +21,7 @@ async fn every_line_of_the_contract_is_kept() {
     for (place, interface) in [
         ("{gw}", json!({"name": "q"})),
         ("{gw_vlan}", json!({"name": "p", "segmentation_id": [1]})),
+        ("{gw_0}", json!({"name": "t", "segmentation_id": [0]})),
         ("{rgw_gw}", json!({"name": "r"})),
     ] {
         let made = server.create("l2-gateways", gateway(interface)).await;

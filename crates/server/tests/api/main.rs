@@ -28,5 +28,6 @@ mod remote;
 mod revisions;
 mod running;
 mod schemathesis;
+mod segments;
 mod sockets;
 mod vectors;

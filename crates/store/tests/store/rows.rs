@@ -40,6 +40,7 @@ pub(crate) fn value(shape: Shape, number: u8) -> Value {
         Shape::Ip | Shape::TunnelEndpoint => Value::Ip([10, 0, 0, number].into()),
         Shape::Vni | Shape::VlanText => Value::Integer(1 + i64::from(number)),
         Shape::Devices => Value::from(r#"[{"device_name":"s","interfaces":[{"name":"p"}]}]"#),
+        Shape::Segments => Value::from(r#"[{"provider:network_type":"local"}]"#),
         Shape::FixedIps => Value::from(r#"[{"ip_address":"192.0.2.1"}]"#),
         Shape::BindingProfile => Value::from(r#"{"tunneling_ip":"192.0.2.1"}"#),
         Shape::UpdatedAt => Value::Integer(i64::from(number)),

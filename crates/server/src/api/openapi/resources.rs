@@ -110,11 +110,13 @@ fn item(resource: &'static Resource) -> Value {
         item["put"] = update;
     } else if resource.kind == Kind::L2GatewayConnection {
         // Upstream looks at the body before it says that there is no update.
+        let nothing = json!({"type": "object", "additionalProperties": false});
+        let body = content(&wrapped(resource.member, &nothing));
+        let refused = json!({"description": "Refused", "content": content(&reference("Error"))});
         item["put"] = json!({
             "summary": "Refused: a gateway connection is never updated",
-            "responses": {"default": {
-                "description": "Refused", "content": content(&reference("Error")),
-            }},
+            "requestBody": {"required": true, "content": body},
+            "responses": {"405": refused, "default": refused},
         });
     }
     item

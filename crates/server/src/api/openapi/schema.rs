@@ -1,6 +1,7 @@
 //! JSON Schema of what goes in and what comes out, from the shapes of attributes.
 
 use model::resource::{Attribute, Post, Resource, Shape};
+use model::segments::{MAX_PHYSICAL_NETWORK, NETWORK_TYPES};
 use model::value::{VlanId, Vni};
 use serde_json::{Map, Value, json};
 
@@ -11,10 +12,12 @@ pub(super) fn shown(attributes: &'static [Attribute]) -> Value {
     let visible = attributes.iter().filter(|a| a.visible);
     let properties: Map<String, Value> = visible
         .map(|attribute| {
-            (
-                attribute.name.to_owned(),
-                described(attribute, output(attributes, attribute.shape)),
-            )
+            let mut schema = output(attributes, attribute.shape);
+            let absent = attribute.post == Post::Optional(model::resource::Default::Null);
+            if absent && matches!(attribute.shape, Shape::Text(_)) {
+                schema["type"] = json!(["string", "null"]);
+            }
+            (attribute.name.to_owned(), described(attribute, schema))
         })
         .collect();
     json!({"type": "object", "properties": properties})
@@ -27,21 +30,42 @@ pub(super) fn created(resource: &'static Resource, in_path: Option<&str>) -> Val
         .iter()
         .filter(|a| a.visible && a.post != Post::Refused)
         .filter(|a| in_path != Some(a.name));
-    closed(resource, given, true)
+    closed(resource, given)
 }
 
-/// What a PUT takes.
+/// What a PUT takes: an object for each way to name its attributes, because tools cannot make up what fits a list of names
+/// that must not meet unless one of them is required.
 pub(super) fn updated(resource: &'static Resource) -> Value {
     let given = resource.attributes.iter().filter(|a| a.visible && a.put);
-    closed(resource, given, false)
+    let mut ways: Vec<Map<String, Value>> = vec![Map::new()];
+    for attribute in given {
+        let named = inputs(resource, std::iter::once(attribute));
+        let with = |way: &Map<String, Value>, (name, schema): (&String, &Value)| {
+            let mut way = way.clone();
+            way.insert(name.clone(), schema.clone());
+            way
+        };
+        ways = ways
+            .iter()
+            .flat_map(|way| named.iter().map(move |named| with(way, named)))
+            .collect();
+    }
+    let mut ways = ways.into_iter().map(|properties| {
+        json!({"type": "object", "properties": properties, "additionalProperties": false})
+    });
+    match (ways.next(), ways.next()) {
+        (Some(only), None) => only,
+        (first, second) => {
+            let ways: Vec<_> = first.into_iter().chain(second).chain(ways).collect();
+            json!({"anyOf": ways})
+        }
+    }
 }
 
-/// An object with these attributes and no others: each under one of its names; if it is `whole`, those that are required
-/// under any.
+/// An object with these attributes and no others: each under one of its names, those that are required under any.
 fn closed(
     resource: &'static Resource,
     given: impl Iterator<Item = &'static Attribute> + Clone,
-    whole: bool,
 ) -> Value {
     let mut required = Vec::new();
     let (mut rules, mut twice) = (Vec::new(), Vec::new());
@@ -52,7 +76,7 @@ fn closed(
             .clone()
             .filter(|it| it.shape == Shape::Mirror(attribute.name));
         names.extend(mirrors.map(|mirror| mirror.name));
-        if whole && attribute.post == Post::Required {
+        if attribute.post == Post::Required {
             match names.as_slice() {
                 [name] => required.push(*name),
                 several => {
@@ -60,6 +84,13 @@ fn closed(
                     rules.push(json!({"anyOf": any_of.collect::<Vec<_>>()}));
                 }
             }
+        }
+        if let Some((others, ..)) = attribute.instead_of {
+            let not_null = || json!({"not": {"type": "null"}});
+            twice.extend(others.iter().map(|other| {
+                let given = json!({attribute.name: not_null(), *other: not_null()});
+                json!({"required": [attribute.name, other], "properties": given})
+            }));
         }
         for (place, first) in names.iter().enumerate() {
             for second in names.iter().skip(place + 1) {
@@ -163,6 +194,21 @@ fn input(resource: &'static Resource, shape: Shape) -> Value {
                 },
             },
         }),
+        Shape::Segments => json!({
+            "type": "array", "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["provider:network_type"],
+                "properties": {
+                    "provider:network_type": {"type": "string", "enum": NETWORK_TYPES},
+                    "provider:physical_network": {
+                        "type": ["string", "null"], "maxLength": MAX_PHYSICAL_NETWORK, "pattern": pattern::TEXT,
+                    },
+                    "provider:segmentation_id": {"type": ["integer", "null"], "minimum": 1, "maximum": Vni::MAX},
+                },
+                "additionalProperties": false,
+            },
+        }),
         Shape::FixedIps => json!({"type": "array", "uniqueItems": true, "items": {
             "type": "object",
             "required": ["ip_address"],
@@ -173,15 +219,20 @@ fn input(resource: &'static Resource, shape: Shape) -> Value {
             "type": ["object", "null"],
             "properties": {"tunneling_ip": {"type": "string", "pattern": pattern::endpoint()}},
         }),
+        Shape::Constant(text) => constant(text),
         Shape::Id
         | Shape::Reference(..)
-        | Shape::Constant(_)
         | Shape::Status
         | Shape::StatusReason
         | Shape::Revision
         | Shape::CreatedAt
         | Shape::UpdatedAt => json!({"type": "string"}),
     }
+}
+
+/// One value.
+fn constant(text: &str) -> Value {
+    json!({"const": serde_json::from_str::<Value>(text).unwrap_or_default()})
 }
 
 /// A name of a device or an interface.
@@ -223,6 +274,7 @@ fn output(attributes: &'static [Attribute], shape: Shape) -> Value {
             {"type": "integer", "minimum": 1, "maximum": 4094}, {"const": ""},
         ]}),
         Shape::Devices | Shape::FixedIps => json!({"type": "array", "items": {"type": "object"}}),
+        Shape::Segments => json!({"type": ["array", "null"], "items": {"type": "object"}}),
         Shape::BindingProfile => json!({"type": "object"}),
         Shape::Mirror(of) => attributes
             .iter()
@@ -230,9 +282,7 @@ fn output(attributes: &'static [Attribute], shape: Shape) -> Value {
             .map_or(Value::Bool(true), |attribute| {
                 output(attributes, attribute.shape)
             }),
-        Shape::Constant(text) => {
-            json!({"const": serde_json::from_str::<Value>(text).unwrap_or_default()})
-        }
+        Shape::Constant(text) => constant(text),
         Shape::Status => json!({"enum": ["BUILD", "ACTIVE", "DOWN", "ERROR"]}),
         Shape::StatusReason => json!({"type": ["string", "null"]}),
         Shape::Revision => json!({"type": "integer", "minimum": 1}),
