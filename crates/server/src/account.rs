@@ -51,6 +51,8 @@ pub struct Told {
     pub written_at: Option<Timestamp>,
     /// What the last write was refused with, in the switch's words.
     pub refusals: BTreeMap<LogicalSwitchName, String>,
+    /// The logical switches that somebody else keeps changing, and how often each was put right.
+    pub quarrels: BTreeMap<LogicalSwitchName, u32>,
     /// What is not done for the time being, and why.
     pub withheld: Option<Withheld>,
     /// The last plan that was made.

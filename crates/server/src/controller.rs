@@ -12,7 +12,8 @@
 //! - **Alone.** A controller writes while it has the switch's lock; see [`fence`].
 //! - **Careful.** Rows of ours that the database does not know are removed only if it once knew them; see [`guard`].
 //! - **Patient.** A switch that is away is no error of the API: the turn after its return converges. What a switch
-//!   refuses is tried again with growing pauses, and shown as ERROR with its words meanwhile.
+//!   refuses is tried again with growing pauses, and shown as ERROR with its words meanwhile; so is what somebody else
+//!   undoes again and again; see [`pauses`].
 //! - **Out of the way.** The switch forwards on its own; stopping a controller changes nothing on it.
 
 use std::borrow::Cow;
@@ -24,7 +25,7 @@ use std::time::{Duration, Instant};
 use hardware_vtep::Database;
 use jiff::Timestamp;
 use model::lineage::Moment;
-use model::plan::Plan;
+use model::plan::{Plan, Step};
 use model::switch::LogicalSwitchName;
 use ovsdb::{Connection, Link, Session};
 use store::Store;
@@ -40,6 +41,7 @@ use self::connections::{Certificates, Connections};
 use self::fence::Fence;
 use self::guard::{Ground, Guard};
 use self::outlook::Outlook;
+use self::pauses::Pauses;
 use self::seats::Seats;
 
 mod callers;
@@ -48,12 +50,13 @@ pub(crate) mod feed;
 mod fence;
 mod guard;
 mod outlook;
+mod pauses;
 mod seats;
 
 /// Without any wake-up a controller looks again after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
-/// The first pause after a refusal; it doubles up to [`LONGEST_SLEEP`].
-const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// When to look again if a turn could not be finished.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// When to look again whether somebody else still drives the switches.
 const SEAT_RETRY: Duration = Duration::from_secs(1);
@@ -157,9 +160,8 @@ struct Controller {
     seated: BTreeSet<Arc<str>>,
     /// The physical switches last seen behind the target.
     devices: BTreeSet<Arc<str>>,
-    /// How long to wait before refused steps are tried again.
-    retry: Duration,
-    /// What the last turn was refused, in the switch's words; shown until a turn succeeds.
+    pauses: Pauses,
+    /// What was last refused, in the switch's words; shown until it is there.
     refusals: BTreeMap<LogicalSwitchName, String>,
     outlook: Outlook,
     /// The revision that the last turn looked at.
@@ -176,15 +178,26 @@ struct Difference {
     plan: Plan,
     /// What of it must wait, if something must.
     withheld: Option<Withheld>,
+    /// The logical switches that are left alone for a while.
+    paused: BTreeSet<LogicalSwitchName>,
 }
 
 impl Difference {
     /// What may be done of it now.
     fn permitted(&self) -> Cow<'_, Plan> {
-        match &self.withheld {
-            Some(withheld) => Cow::Owned(withheld.permitted(&self.plan)),
-            None => Cow::Borrowed(&self.plan),
+        if self.withheld.is_none() && self.paused.is_empty() {
+            return Cow::Borrowed(&self.plan);
         }
+        let waits = |step: &Step| {
+            let withheld = self.withheld.as_ref();
+            let mut touched = std::iter::once(step.logical_switch()).chain(step.displaces());
+            withheld.is_some_and(|it| it.holds(step)) || touched.any(|it| self.paused.contains(it))
+        };
+        let steps = self.plan.steps.iter().filter(|step| !waits(step));
+        Cow::Owned(Plan {
+            steps: steps.cloned().collect(),
+            blocked: self.plan.blocked.clone(),
+        })
     }
 }
 
@@ -213,7 +226,7 @@ impl Controller {
             guard: Guard::default(),
             fence: Fence::default(),
             devices: BTreeSet::new(),
-            retry: FIRST_RETRY,
+            pauses: Pauses::default(),
             refusals: BTreeMap::new(),
             outlook: Outlook::default(),
             looked_at: 0,
@@ -335,10 +348,10 @@ impl Controller {
     /// Compares, writes the difference, compares again. Returns how long to sleep if nothing happens.
     async fn turn(&mut self, session: &Session) -> Duration {
         if !self.look_for_devices().await {
-            return FIRST_RETRY;
+            return RETRY;
         }
         if !self.fence.look(session).await {
-            return FIRST_RETRY;
+            return RETRY;
         }
         if let Some(consent) = self.account.take_consent() {
             self.consented(session, consent).await;
@@ -346,7 +359,7 @@ impl Controller {
         self.tell_delay();
         let todo = self.difference();
         if todo.withheld.is_none() {
-            self.look_after_others(session).await;
+            self.look_after_others(session, todo.revision).await;
         }
         let permitted = todo.permitted();
         if permitted.is_empty() {
@@ -356,17 +369,17 @@ impl Controller {
         self.fence.refresh();
         let rest = self.difference();
         if rest.permitted().is_empty() {
-            tracing::info!(
-                target = self.name,
-                revision = rest.revision,
-                "the switch database holds it all"
-            );
+            if rest.plan.is_empty() {
+                tracing::info!(
+                    target = self.name,
+                    revision = rest.revision,
+                    "the switch database holds it all"
+                );
+            }
             return self.settle(&rest);
         }
         self.put_up(&rest);
-        let pause = self.retry;
-        self.retry = (self.retry * 2).min(LONGEST_SLEEP);
-        pause
+        RETRY
     }
 
     /// How long the newest change of the database waited until now, when it is looked at.
@@ -385,7 +398,10 @@ impl Controller {
     /// Sees to what a plan does not speak of: that our logical switches flood to every destination, and that the switches
     /// watch the tunnels that somebody wants to be watched. A tunnel's row comes from the switch when it has the tunnel;
     /// that wakes us again.
-    async fn look_after_others(&self, session: &Session) {
+    async fn look_after_others(&mut self, session: &Session, revision: u64) {
+        if self.pauses.others_wait(revision, Instant::now()).is_some() {
+            return;
+        }
         let (replica, fence) = (self.connection.replica(), self.fence.lock());
         let flooding = hardware_vtep::repair_replication(session, replica, fence).await;
         let wanted = &self.outlook.desired().bfd;
@@ -393,7 +409,10 @@ impl Controller {
         for (what, changed) in [("replication_mode", flooding), ("bfd_params", watched)] {
             match changed {
                 Ok(0) => {}
-                Ok(changed) => tracing::info!(target = self.name, what, changed, "changed"),
+                Ok(changed) => {
+                    tracing::info!(target = self.name, what, changed, "changed");
+                    self.pauses.note_others(revision, Instant::now());
+                }
                 Err(error) => {
                     tracing::warn!(target = self.name, what, %error, "the switch database refused");
                 }
@@ -427,22 +446,52 @@ impl Controller {
         let fence = self.fence.lock();
         let applied = hardware_vtep::apply_fenced(session, replica, todo, fence);
         let ((), failures, ()) = tokio::join!(stamped, applied, told);
-        self.refusals.clear();
         let refused = u64::try_from(failures.len()).unwrap_or(u64::MAX);
         self.account.tally.add_refused(refused);
+        let mut refusals = BTreeMap::new();
         for failure in failures {
             let Some(step) = todo.steps.get(failure.step) else {
                 continue;
             };
-            if self.refusals.is_empty() {
+            if refusals.is_empty() {
                 tracing::warn!(target = self.name, %step, error = %failure.error, "the switch database refused a step");
             }
-            self.refusals
+            refusals
                 .entry(step.logical_switch().clone())
                 .or_insert_with(|| failure.error.to_string());
         }
+        self.note(from.revision, todo, refusals);
         self.account
             .tell(|told| told.written_at = Some(Timestamp::now()));
+    }
+
+    /// Notes how writing went: what was refused, and what had to be put right once more.
+    fn note(
+        &mut self,
+        revision: u64,
+        written: &Plan,
+        refusals: BTreeMap<LogicalSwitchName, String>,
+    ) {
+        let mut names: Vec<_> = written.steps.iter().map(Step::logical_switch).collect();
+        // Steps on one logical switch mostly stand together: sorting few names is cheaper than sorting many.
+        names.dedup();
+        names.sort_unstable();
+        names.dedup();
+        let quarrels = self.pauses.quarrels();
+        let seen = names.iter().copied();
+        self.pauses.note(revision, seen, &refusals, Instant::now());
+        for name in self.pauses.quarrels().keys() {
+            if !quarrels.contains_key(name) {
+                tracing::warn!(
+                    target = self.name,
+                    logical_switch = %name,
+                    "somebody else undoes what is written; it is put right in growing pauses from now on"
+                );
+            }
+        }
+        self.refusals
+            .retain(|name, _| names.binary_search(&name).is_err());
+        self.refusals.extend(refusals);
     }
 
     /// Writes on the switch which state of the database it serves.
@@ -479,16 +528,27 @@ impl Controller {
         }
     }
 
-    /// Nothing is left to write.
+    /// Nothing is left to write for now.
     fn settle(&mut self, rest: &Difference) -> Duration {
-        self.refusals.clear();
-        self.retry = FIRST_RETRY;
+        let left = |name: &LogicalSwitchName| {
+            let mut steps = rest.plan.steps.iter();
+            steps.any(|step| step.logical_switch() == name)
+        };
+        self.refusals.retain(|name, _| left(name));
         self.put_up(rest);
-        LONGEST_SLEEP
+        let (revision, now) = (rest.revision, Instant::now());
+        let of_one = self.pauses.shortest(&rest.paused, revision, now);
+        let others = self.pauses.others_wait(revision, now);
+        of_one
+            .into_iter()
+            .chain(others)
+            .min()
+            .unwrap_or(LONGEST_SLEEP)
     }
 
     fn difference(&mut self) -> Difference {
         let (fence, guard, outlook) = (&self.fence, &mut self.guard, &mut self.outlook);
+        let pauses = &self.pauses;
         let (replica, board, devices) = (&self.replica, &self.board, &self.devices);
         let start = Instant::now();
         let difference = self.connection.replica().read(|database| {
@@ -512,6 +572,7 @@ impl Controller {
             Difference {
                 revision,
                 moment: lineage.at(revision),
+                paused: pauses.waiting(revision, start),
                 plan,
                 withheld: fence.objection().or_else(|| guard.objection(held, &ground)),
             }
@@ -543,12 +604,15 @@ impl Controller {
         let desired = self.outlook.desired();
         let conflicts = &desired.conflicts;
         let withheld = rest.withheld.clone();
+        let quarrels = self.pauses.quarrels();
         self.account.tell(|told| {
             told.refusals.clone_from(&self.refusals);
+            told.quarrels.clone_from(&quarrels);
             told.withheld.clone_from(&withheld);
         });
         let residue = Residue::of(rest.revision, &rest.plan)
             .with_refusals(self.refusals.clone())
+            .with_quarrels(quarrels)
             .with_conflicts(conflicts.iter().map(|(id, why)| (*id, why.clone())))
             .with_complaints(complaints)
             .with_dead_tunnels(dead_tunnels)

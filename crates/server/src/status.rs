@@ -59,6 +59,8 @@ pub struct Residue {
     blocked: HashMap<LogicalSwitchName, Vec<(Arc<str>, String)>>,
     /// What a logical switch's last transaction was refused with, in the switch's words.
     refusals: HashMap<LogicalSwitchName, String>,
+    /// Logical switches that somebody else keeps changing, and how often each was put right.
+    quarrels: BTreeMap<LogicalSwitchName, u32>,
     /// Resources that gave way to older ones.
     conflicts: HashMap<Uuid, String>,
     /// `switch_fault_status` and `port_fault_status`.
@@ -141,6 +143,13 @@ impl Residue {
         refusals: impl IntoIterator<Item = (LogicalSwitchName, String)>,
     ) -> Self {
         self.refusals.extend(refusals);
+        self
+    }
+
+    /// Adds the logical switches that somebody else keeps changing.
+    #[must_use]
+    pub fn with_quarrels(mut self, quarrels: BTreeMap<LogicalSwitchName, u32>) -> Self {
+        self.quarrels = quarrels;
         self
     }
 
@@ -267,14 +276,27 @@ impl Residue {
                 format!("switch {device} is not changed: {withheld}; see l2gw device show"),
             );
         }
-        match self.refusals.get(name) {
-            Some(words) => Report::because(
+        if let Some(words) = self.refusals.get(name) {
+            return Report::because(
                 Status::Error,
                 format!("switch {device} refused it: {words}"),
+            );
+        }
+        match self.quarrels.get(name) {
+            Some(times) => Report::because(
+                Status::Error,
+                format!("switch {device}: {}", quarrelled(*times)),
             ),
             None => Report::because(Status::Build, format!("on its way to switch {device}")),
         }
     }
+}
+
+/// Why a network that somebody else keeps changing is not put right at once.
+pub(crate) fn quarrelled(times: u32) -> String {
+    format!(
+        "somebody else undoes what is written there; it was put right {times} times, and is again after a pause"
+    )
 }
 
 /// Why a tunnel with this key cannot be had on a switch that knows only the networks' own keys; nothing where it can.

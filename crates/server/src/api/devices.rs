@@ -25,6 +25,7 @@ use super::router::InPath;
 use super::{Api, body};
 use crate::account::{Account, Comparison, Consent, Told};
 use crate::audit::Changes;
+use crate::status::quarrelled;
 
 /// The paths of devices.
 pub(super) fn routes() -> Router<Api> {
@@ -266,7 +267,11 @@ impl Seat {
                 })
             })
             .or_else(|| refused.map(|(on, words)| format!("it refused {on}: {words}")))
-            .or_else(|| blocked.map(|b| format!("{} cannot be bound: {}", b.port_vlan, b.reason)));
+            .or_else(|| blocked.map(|b| format!("{} cannot be bound: {}", b.port_vlan, b.reason)))
+            .or_else(|| {
+                let (on, times) = told.quarrels.iter().next()?;
+                Some(format!("network {on}: {}", quarrelled(*times)))
+            });
         match error {
             Some(reason) => Report::because(Status::Error, reason),
             None if found.plan.is_empty() => Report::ACTIVE,

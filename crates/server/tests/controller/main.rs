@@ -10,5 +10,6 @@ mod continuity;
 mod convergence;
 mod guard;
 mod lock;
+mod quarrel;
 mod several;
 mod tunnels;

@@ -1,0 +1,102 @@
+//! Somebody else who undoes what is written, as fast as it is written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hardware_vtep::Database;
+use model::resource::Kind;
+use model::status::Status;
+use model::switch::LogicalSwitchName;
+use ovsdb::{Condition, Connection, ConnectionOptions, Operation, Transaction};
+
+use crate::bench::{Bench, Stretch};
+
+/// Another controller, which wants no MACs on a logical switch and knows of no locks. Counts how often it removed some.
+fn rival(bench: &Bench, of: LogicalSwitchName) -> (tokio::task::JoinHandle<()>, Arc<AtomicUsize>) {
+    let rival: Connection<Database> = Connection::start(
+        bench.switch.unix_target().parse().unwrap(),
+        hardware_vtep::NAME,
+        ConnectionOptions::default(),
+    );
+    let row = bench.vtep_ctl(&[
+        "--bare",
+        "--columns=_uuid",
+        "list",
+        "Logical_Switch",
+        of.as_str(),
+    ]);
+    let row: uuid::Uuid = row.parse().unwrap();
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&rounds);
+    let task = tokio::spawn(async move {
+        let (session, _) = rival.up().await;
+        let mut wakeups = rival.wakeups();
+        loop {
+            wakeups.borrow_and_update();
+            let there = rival.replica().read(|held| {
+                let networks = &held.unwrap().state().logical_switches;
+                networks.get(&of).is_some_and(|held| !held.macs.is_empty())
+            });
+            if there {
+                let theirs = [Condition::new("logical_switch", "==", row)];
+                let delete = Operation::delete_where("Ucast_Macs_Remote", theirs);
+                let delete = Transaction::new().with(delete);
+                session
+                    .transact(hardware_vtep::NAME, &delete)
+                    .await
+                    .unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+            wakeups.changed().await.unwrap();
+        }
+    });
+    (task, rounds)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_controllers_that_undo_each_other_do_not_wear_out_the_switch() {
+    let bench = Bench::new().await;
+    let (fought, quiet) = (Stretch::new("p1", 123), Stretch::new("p2", 456));
+    bench.insert(fought.rows()).await;
+    bench.insert(quiet.rows()).await;
+    for stretch in [&fought, &quiet] {
+        let mac = stretch.mac.id();
+        bench
+            .until_status(Kind::L2RemoteMac, mac, Status::Active)
+            .await;
+    }
+    let (rival, rounds) = rival(&bench, fought.name());
+    let says_so = |reason: &str| {
+        reason.starts_with(
+            "switch tor: somebody else undoes what is written there; it was put right ",
+        )
+    };
+    bench
+        .until_reason(Kind::L2RemoteMac, fought.mac.id(), says_so)
+        .await;
+    let report = bench.report(Kind::L2RemoteMac, fought.mac.id()).await;
+    assert_eq!(report.status, Status::Error);
+    // Hundreds in a second without pauses.
+    let begun = rounds.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let further = rounds.load(Ordering::Relaxed) - begun;
+    assert!(further <= 6, "{further} rounds in 2 s");
+    // Others do not wait with it.
+    let mac = Stretch::mac(&quiet.connection, &quiet.attachment, 0x0c);
+    bench.insert(vec![mac.clone()]).await;
+    let begun = Instant::now();
+    bench
+        .until_status(Kind::L2RemoteMac, mac.id(), Status::Active)
+        .await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+
+    rival.abort();
+    bench
+        .until_status(Kind::L2RemoteMac, fought.mac.id(), Status::Active)
+        .await;
+}
