@@ -130,6 +130,20 @@ impl Replica for Database {
         }
     }
 
+    fn rows(&self) -> usize {
+        self.globals.len()
+            + self.managers.len()
+            + self.switches.len()
+            + self.ports.len()
+            + self.logical_switches.len()
+            + self.tunnels.len()
+            + self.remote_macs.len()
+            + self.local_macs.len()
+            + self.mcast_macs.len()
+            + self.locators.len()
+            + self.locator_sets.len()
+    }
+
     /// What a switch learns concerns nobody who waits for changes, and it may learn 10,000 MACs in a second.
     fn is_news(&mut self) -> bool {
         std::mem::take(&mut self.news)

@@ -53,6 +53,11 @@ impl UcastMacs {
         Ok(Transition { before, after })
     }
 
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     pub(crate) fn get(&self, uuid: Uuid) -> Option<&UcastMacRow> {
         self.rows.get(&uuid)
     }

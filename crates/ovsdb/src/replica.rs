@@ -71,6 +71,11 @@ pub trait Replica: Sized + Send + Sync + 'static {
     /// only unusual (a MAC address that is none) must not be errors.
     fn apply(&mut self, table: &str, uuid: Uuid, change: Change<'_>) -> Result<(), RowError>;
 
+    /// How many rows it keeps. One that does not say is not limited.
+    fn rows(&self) -> usize {
+        0
+    }
+
     /// Called when all changes of one update, that is of whole transactions, have been applied.
     fn settle(&mut self) {}
 
@@ -149,14 +154,35 @@ pub(crate) trait Sink: Send + Sync {
 pub(crate) struct ReplicaSink<R> {
     pub(crate) shared: std::sync::Arc<SharedReplica<R>>,
     pub(crate) schema: std::sync::Arc<DatabaseSchema>,
+    pub(crate) row_limit: usize,
+}
+
+impl<R: Replica> ReplicaSink<R> {
+    /// Takes updates in, unless there are too many rows then.
+    fn take(
+        &self,
+        replica: &mut R,
+        updates: &RawValue,
+        notation: Notation,
+    ) -> serde_json::Result<()> {
+        apply(replica, updates, notation)?;
+        let rows = replica.rows();
+        if rows > self.row_limit {
+            return Err(de::Error::custom(format_args!(
+                "it shows {rows} rows, and no more than {} are taken from it",
+                self.row_limit
+            )));
+        }
+        replica.settle();
+        Ok(())
+    }
 }
 
 impl<R: Replica> Sink for ReplicaSink<R> {
     fn start(&self, dump: &RawValue, notation: Notation) -> serde_json::Result<()> {
         // Built aside: readers keep the old replica until the new one is whole.
         let mut replica = R::new(&self.schema);
-        apply(&mut replica, dump, notation)?;
-        replica.settle();
+        self.take(&mut replica, dump, notation)?;
         self.shared.put(replica);
         Ok(())
     }
@@ -168,8 +194,7 @@ impl<R: Replica> Sink for ReplicaSink<R> {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(replica) = contents.as_mut() {
-            apply(replica, updates, notation)?;
-            replica.settle();
+            self.take(replica, updates, notation)?;
             let news = replica.is_news();
             drop(contents);
             if news {
@@ -350,6 +375,10 @@ mod tests {
             }
             Ok(())
         }
+
+        fn rows(&self) -> usize {
+            self.0.len()
+        }
     }
 
     fn feed(texts: &mut Texts, text: &str, notation: Notation) -> serde_json::Result<()> {
@@ -400,6 +429,28 @@ mod tests {
             };
             assert_eq!(seen, [r#"{"a":1}"#, modified, ""]);
         }
+    }
+
+    #[test]
+    fn a_peer_that_shows_more_rows_than_are_taken_is_refused() {
+        let schema = serde_json::from_str(r#"{"name":"db","tables":{}}"#).unwrap();
+        let sink = ReplicaSink {
+            shared: std::sync::Arc::new(SharedReplica::<Texts>::default()),
+            schema: std::sync::Arc::new(schema),
+            row_limit: 2,
+        };
+        let row = |number: u32| {
+            let uuid = Uuid::from_u128(number.into());
+            let text = format!("{{\"T\":{{\"{uuid}\":{{\"initial\":{{}}}}}}}}");
+            RawValue::from_string(text).unwrap()
+        };
+        sink.start(&row(1), Notation::Differences).unwrap();
+        sink.update(&row(2), Notation::Differences).unwrap();
+        let error = sink.update(&row(3), Notation::Differences).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "it shows 3 rows, and no more than 2 are taken from it"
+        );
     }
 
     #[test]

@@ -57,6 +57,8 @@ pub struct SessionOptions {
     pub tls: Option<Tls>,
     /// The longest message to accept, in bytes.
     pub message_limit: usize,
+    /// The most rows of a database to keep: a peer that shows more is given up.
+    pub row_limit: usize,
 }
 
 impl Default for SessionOptions {
@@ -68,6 +70,7 @@ impl Default for SessionOptions {
             probe_timeout: Duration::from_secs(30),
             tls: None,
             message_limit: DEFAULT_MESSAGE_LIMIT,
+            row_limit: usize::MAX,
         }
     }
 }
@@ -122,6 +125,7 @@ pub struct Session {
 struct Inner {
     shared: Arc<Shared>,
     tasks: AbortHandle,
+    row_limit: usize,
 }
 
 impl Drop for Inner {
@@ -151,7 +155,11 @@ impl Session {
         let shared = Arc::new(Shared::new(outbox));
         let tasks = tasks::spawn(stream, options, requests, Arc::clone(&shared));
         Self {
-            inner: Arc::new(Inner { shared, tasks }),
+            inner: Arc::new(Inner {
+                shared,
+                tasks,
+                row_limit: options.row_limit,
+            }),
         }
     }
 
@@ -249,6 +257,7 @@ impl Session {
         let sink: Arc<dyn Sink> = Arc::new(ReplicaSink {
             shared: Arc::clone(replica),
             schema: Arc::clone(schema),
+            row_limit: self.inner.row_limit,
         });
         let requests = monitor_requests::<R>(schema);
         let database = schema.name.as_str();

@@ -37,6 +37,7 @@ use crate::lock::read;
 use crate::status::{Board, Residue, Sighting};
 use crate::withheld::Withheld;
 
+use self::claims::Claims;
 use self::connections::{Certificates, Connections};
 use self::fence::Fence;
 use self::guard::{Ground, Guard};
@@ -45,6 +46,7 @@ use self::pauses::Pauses;
 use self::seats::Seats;
 
 mod callers;
+mod claims;
 pub mod connections;
 pub(crate) mod feed;
 mod fence;
@@ -87,8 +89,8 @@ struct Place {
     name: String,
     /// For metrics: the same whenever the switch connects.
     label: String,
-    /// Whether we dial. Who dials us takes its seats before it gets a controller.
-    dialled: bool,
+    /// What it may claim, if it dialled us: then it took its seats before. Whom we dial may claim anything.
+    claims: Option<Claims>,
 }
 
 impl Workshop {
@@ -121,13 +123,14 @@ pub fn start(store: &Store, connections: Connections) -> Controllers {
         let place = Place {
             label: name.clone(),
             name,
-            dialled: true,
+            claims: None,
         };
         let connection = Connection::start(endpoint, hardware_vtep::NAME, options);
         tasks.spawn(workshop.controller(place, connection));
     }
     for listener in connections.listeners {
-        tasks.spawn(callers::attend(listener, workshop.clone()));
+        let attended = callers::attend(listener, workshop.clone(), connections.claims);
+        tasks.spawn(attended);
     }
     Controllers {
         board,
@@ -156,6 +159,7 @@ struct Controller {
     fence: Fence,
     /// Where it must sit to drive a switch; nothing for who sits there already.
     seats: Option<Arc<Seats>>,
+    claims: Option<Claims>,
     /// The seats it has.
     seated: BTreeSet<Arc<str>>,
     /// The physical switches last seen behind the target.
@@ -207,7 +211,7 @@ impl Controller {
         let Place {
             name,
             label,
-            dialled,
+            claims,
         } = place;
         let held = Arc::clone(connection.replica());
         let intent = Arc::clone(&workshop.replica);
@@ -221,7 +225,8 @@ impl Controller {
             replica: Arc::clone(&workshop.replica),
             board: Arc::clone(&workshop.board),
             account,
-            seats: dialled.then(|| Arc::clone(&workshop.seats)),
+            seats: claims.is_none().then(|| Arc::clone(&workshop.seats)),
+            claims,
             seated: BTreeSet::new(),
             guard: Guard::default(),
             fence: Fence::default(),
@@ -347,7 +352,7 @@ impl Controller {
 
     /// Compares, writes the difference, compares again. Returns how long to sleep if nothing happens.
     async fn turn(&mut self, session: &Session) -> Duration {
-        if !self.look_for_devices().await {
+        if !self.look_for_devices(session).await {
             return RETRY;
         }
         if !self.fence.look(session).await {
@@ -625,8 +630,8 @@ impl Controller {
     }
 
     /// Notes which physical switches are behind the target, and has the database remember new ones. False if that
-    /// failed.
-    async fn look_for_devices(&mut self) -> bool {
+    /// failed, or may not be.
+    async fn look_for_devices(&mut self, session: &Session) -> bool {
         let seen: BTreeSet<Arc<str>> = self.connection.replica().read(|database| {
             database
                 .map(|held| held.switch_names().collect())
@@ -641,13 +646,27 @@ impl Controller {
             switches = names.join(", "),
             "physical switches"
         );
-        let remembered = self
-            .store
-            .write(move |transaction| transaction.remember_devices(&names))
-            .await;
-        if let Err(fault) = remembered {
-            tracing::warn!(target = self.name, %fault, "cannot remember the physical switches");
-            return false;
+        let claims = self.claims;
+        let remember = move |transaction: &mut dyn store::Transaction| {
+            let objection = match claims {
+                Some(claims) => claims.objection_beside(&transaction.seen_devices()?, &names),
+                None => None,
+            };
+            if objection.is_none() {
+                transaction.remember_devices(&names)?;
+            }
+            Ok(objection)
+        };
+        match self.store.write(remember).await {
+            Ok(None) => {}
+            Ok(Some(reason)) => {
+                callers::turn_away(session, &reason);
+                return false;
+            }
+            Err(fault) => {
+                tracing::warn!(target = self.name, %fault, "cannot remember the physical switches");
+                return false;
+            }
         }
         let gone: Vec<_> = self.devices.difference(&seen).cloned().collect();
         let reason = format!("{} no longer lists it", self.name);

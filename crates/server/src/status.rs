@@ -22,6 +22,9 @@ use crate::controller::feed::Replica;
 use crate::lock::{read, write};
 use crate::withheld::Withheld;
 
+/// As many names are counted under before those are forgotten where nobody counts any more: a caller chooses its own.
+const TALLIES: usize = 5000;
+
 /// What every controller last saw of its switches.
 #[derive(Debug, Default)]
 pub struct Board {
@@ -340,6 +343,10 @@ impl Board {
     /// Where to count under this name.
     pub(crate) fn tally(&self, label: &str) -> Arc<Tally> {
         let mut tallies = write(&self.tallies);
+        if tallies.len() >= TALLIES && !tallies.contains_key(label) {
+            // Whose controller is gone.
+            tallies.retain(|_, tally| Arc::strong_count(tally) > 1);
+        }
         Arc::clone(tallies.entry(label.to_owned()).or_default())
     }
 

@@ -30,28 +30,48 @@ impl Waiting {
         Self::and_dialling(method, credentials, Vec::new()).await
     }
 
+    /// A server that waits for switches without TLS, with options changed.
+    async fn with(change: impl FnOnce(&mut SwitchOptions)) -> Self {
+        let mut options = Self::options("tcp", None, Vec::new());
+        change(&mut options);
+        Self::of(options).await
+    }
+
     /// A server that waits for switches, and dials some too.
     async fn and_dialling(
         method: &str,
         credentials: Option<&Credentials>,
         devices: Vec<Endpoint>,
     ) -> Self {
-        let directory = TempDir::new().unwrap();
-        let path = directory.path().join("l2gw.sqlite");
-        let store = Store::open(path.to_str().unwrap()).await.unwrap();
+        Self::of(Self::options(method, credentials, devices)).await
+    }
+
+    fn options(
+        method: &str,
+        credentials: Option<&Credentials>,
+        devices: Vec<Endpoint>,
+    ) -> SwitchOptions {
         let port = free_port().unwrap();
-        let options = SwitchOptions {
+        SwitchOptions {
             devices,
             ovsdb_listen: vec![format!("p{method}:{port}:127.0.0.1").parse().unwrap()],
+            ovsdb_listen_limit: None,
             ovsdb_private_key: credentials.map(|files| files.private_key.clone()),
             ovsdb_certificate: credentials.map(|files| files.certificate.clone()),
             ovsdb_ca_cert: credentials.map(|files| files.ca_certificate.clone()),
-        };
+        }
+    }
+
+    async fn of(options: SwitchOptions) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("l2gw.sqlite");
+        let store = Store::open(path.to_str().unwrap()).await.unwrap();
+        let manager = options.ovsdb_listen.first().and_then(dialled).unwrap();
         let connections = Connections::open(options).await.unwrap();
         Self {
             controllers: controller::start(&store, connections),
             store,
-            manager: format!("{method}:127.0.0.1:{port}").parse().unwrap(),
+            manager,
             _directory: directory,
         }
     }
@@ -87,6 +107,15 @@ impl Waiting {
             .await
             .unwrap()
             .contains(device)
+    }
+}
+
+/// The target to dial for one to listen on.
+fn dialled(passive: &Target) -> Option<Target> {
+    match passive {
+        Target::PassiveTcp(address) => Some(Target::Tcp(*address)),
+        Target::PassiveSsl(address) => Some(Target::Ssl(*address)),
+        _ => None,
     }
 }
 
@@ -323,5 +352,47 @@ async fn a_switch_that_can_be_reached_both_ways_is_driven_over_one_of_them() {
     assert!(!switch.stays_connected().await, "it is turned away");
     assert_eq!(waiting.drivers_of("tor1"), [dialled]);
     switch.server.kill().unwrap();
+    waiting.controllers.stop().await;
+}
+
+/// Without TLS anybody may come as any switch, and as thousands that there are not.
+#[tokio::test]
+async fn callers_leave_no_more_names_behind_than_are_allowed() {
+    let waiting = Waiting::with(|options| options.ovsdb_listen_limit = Some(2)).await;
+    let mut tor1 = Switch::start(Some("tor1"), &waiting.manager, None).await;
+    let tor2 = Switch::start(Some("tor2"), &waiting.manager, None).await;
+    let driven = |drivers: &[String]| !drivers.is_empty();
+    waiting.until_driven("tor1", driven).await;
+    waiting.until_driven("tor2", driven).await;
+
+    let third = Switch::start(Some("tor3"), &waiting.manager, None).await;
+    assert!(!third.stays_connected().await);
+    // One that changes its name is a new one too.
+    tor2.vtep_ctl(&["set", "Physical_Switch", "tor2", "name=tor4"]);
+    tor2.until_connected(false).await;
+    for name in ["tor3", "tor4"] {
+        assert!(!waiting.knows(name).await, "{name}");
+    }
+    let board = &waiting.controllers.board;
+    assert!(!board.tallies().contains_key("tor4"));
+
+    // Who is known is served as before.
+    tor1.server.kill().unwrap();
+    waiting.until_driven("tor1", <[String]>::is_empty).await;
+    tor1.server.start_again().unwrap();
+    waiting.until_driven("tor1", driven).await;
+    waiting.controllers.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_whose_name_no_switch_can_have_is_turned_away() {
+    let waiting = Waiting::start("tcp", None).await;
+    let long = "a".repeat(300);
+    let switch = Switch::start(Some(&long), &waiting.manager, None).await;
+    assert!(!switch.stays_connected().await);
+    assert!(!waiting.knows(&long).await);
+    switch.vtep_ctl(&["set", "Physical_Switch", &long, "name=tor1"]);
+    switch.until_it_stays_connected().await;
+    assert!(waiting.knows("tor1").await);
     waiting.controllers.stop().await;
 }

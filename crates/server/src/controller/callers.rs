@@ -12,27 +12,42 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hardware_vtep::Database;
-use ovsdb::{Caller, Connection, ConnectionOptions, Link, Listener};
+use ovsdb::{Caller, Connection, ConnectionOptions, Link, Listener, Session};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::claims::Claims;
 use super::seats::{self, Occupied};
 use super::{Place, Workshop};
 
 /// Attends to everybody who calls, until it is dropped.
-pub(super) async fn attend(mut listener: Listener, workshop: Workshop) {
+pub(super) async fn attend(mut listener: Listener, workshop: Workshop, claims: Claims) {
     let mut attended = JoinSet::new();
+    let mut full = false;
     loop {
         tokio::select! {
             caller = listener.accept() => {
-                attended.spawn(serve(caller, workshop.clone()));
+                let was_full = std::mem::replace(&mut full, attended.len() >= claims.connections());
+                if full {
+                    if !was_full {
+                        tracing::warn!(
+                            target = %listener.target(),
+                            address = caller.address,
+                            connections = attended.len(),
+                            "too many callers: further ones are turned away"
+                        );
+                    }
+                    caller.session.close("too many callers");
+                } else {
+                    attended.spawn(serve(caller, workshop.clone(), claims));
+                }
             }
             Some(_) = attended.join_next() => {}
         }
     }
 }
 
-async fn serve(caller: Caller, workshop: Workshop) {
+async fn serve(caller: Caller, workshop: Workshop, claims: Claims) {
     let (working, done) = watch::channel(());
     let seat = seats::Caller {
         session: caller.session.clone(),
@@ -64,8 +79,16 @@ async fn serve(caller: Caller, workshop: Workshop) {
             return;
         }
     }
+    let session = seat.session.clone();
+    let credible = |names: &BTreeSet<Arc<str>>| match claims.objection(names) {
+        None => true,
+        Some(reason) => {
+            turn_away(&session, &reason);
+            false
+        }
+    };
     let occupied = Occupied::none(Arc::clone(&workshop.seats), seat);
-    if !occupied.take(&names).await {
+    if !credible(&names) || !occupied.take(&names).await {
         return;
     }
     let address = &occupied.caller.address;
@@ -77,7 +100,7 @@ async fn serve(caller: Caller, workshop: Workshop) {
     let place = Place {
         name: format!("{described} at {address}"),
         label: described,
-        dialled: false,
+        claims: Some(claims),
     };
     let controller = workshop.controller(place, connection);
     let followed = async {
@@ -90,7 +113,7 @@ async fn serve(caller: Caller, workshop: Workshop) {
             let now: BTreeSet<Arc<str>> = now.unwrap_or_default();
             if now != names {
                 names = now;
-                if !occupied.take(&names).await {
+                if !credible(&names) || !occupied.take(&names).await {
                     return;
                 }
             }
@@ -103,6 +126,12 @@ async fn serve(caller: Caller, workshop: Workshop) {
     drop(occupied);
     // Whoever waits for this place may go on.
     drop(working);
+}
+
+/// Ends the session of a caller who claims what cannot be.
+pub(super) fn turn_away(session: &Session, reason: &str) {
+    tracing::warn!(reason, "turned away a caller");
+    session.close(reason);
 }
 
 fn switches(connection: &Connection<Database>) -> BTreeSet<Arc<str>> {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::claims::Claims;
 use ovsdb::{
     ConnectionOptions, Endpoint, ListenError, Listener, SessionOptions, Target, Tls, TlsError,
     TlsFiles,
@@ -16,9 +17,13 @@ pub struct SwitchOptions {
     #[arg(long = "device", value_name = "TARGET")]
     pub devices: Vec<Endpoint>,
     /// Where switches may dial us: ptcp:PORT, ptcp:PORT:IP, pssl:PORT, pssl:PORT:IP or punix:PATH; repeat it for more. They are told apart
-    /// by their names and certificates.
+    /// by their names and certificates. Without TLS whoever reaches the port may claim to be any switch.
     #[arg(long, value_name = "TARGET", value_parser = passive)]
     pub ovsdb_listen: Vec<Target>,
+    /// How many physical switches may become known by dialling us, those of --device counted; 1000 where left out. One that names
+    /// more is turned away, those that are known are served.
+    #[arg(long, value_name = "NUMBER")]
+    pub ovsdb_listen_limit: Option<usize>,
     /// PEM file with the private key to show to switches, for ssl: and pssl:.
     #[arg(long, value_name = "FILE", requires_all = ["ovsdb_certificate", "ovsdb_ca_cert"])]
     pub ovsdb_private_key: Option<PathBuf>,
@@ -61,6 +66,8 @@ pub enum ConnectionsError {
 pub struct Connections {
     pub(super) dialled: Vec<(Endpoint, ConnectionOptions)>,
     pub(super) listeners: Vec<Listener>,
+    /// What those may claim who come there.
+    pub(super) claims: Claims,
     pub(super) certificates: Certificates,
 }
 
@@ -94,10 +101,12 @@ impl Connections {
         let SwitchOptions {
             devices,
             ovsdb_listen,
+            ovsdb_listen_limit,
             ovsdb_private_key,
             ovsdb_certificate,
             ovsdb_ca_cert,
         } = options;
+        connections.claims = ovsdb_listen_limit.map_or_else(Claims::default, Claims::up_to);
         let tls = match (ovsdb_private_key, ovsdb_certificate, ovsdb_ca_cert) {
             (Some(private_key), Some(certificate), Some(ca_certificate)) => {
                 Some(connections.load(TlsFiles {
@@ -109,7 +118,7 @@ impl Connections {
             _ => None,
         };
         for target in ovsdb_listen {
-            let listener = Listener::bind(&target, session(tls.clone())).await?;
+            let listener = Listener::bind(&target, Claims::bound(session(tls.clone()))).await?;
             tracing::info!(target = %listener.target(), "waiting for switches");
             connections.listeners.push(listener);
         }
