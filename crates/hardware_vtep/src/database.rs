@@ -25,7 +25,7 @@ use crate::fit::ignores_locator_keys;
 use crate::macs::{Rows, UcastMacs};
 use crate::rows::{
     GlobalRow, LocatorRow, LocatorSetRow, LogicalSwitchRow, ManagerRow, McastMacRow,
-    PhysicalPortRow, PhysicalSwitchRow, Table, Transition, TunnelRow, change,
+    PhysicalPortRow, PhysicalSwitchRow, Table, Transition, TunnelRow, UcastMacRow, change,
 };
 use crate::schema::{Capabilities, MONITORED, SOURCE_NODE, table};
 
@@ -60,6 +60,25 @@ struct Index {
     locators: HashMap<Locator, Uuid>,
     /// The `unknown-dst` rows by logical switch.
     floods: HashMap<Uuid, Rows>,
+    /// By logical switch, with their tables: rows that say nothing, and rows for single groups.
+    strays: HashMap<Uuid, BTreeSet<(&'static str, Uuid)>>,
+}
+
+impl Index {
+    /// Notes that a row of a table was a stray of one logical switch, and is one of another.
+    fn stray(&mut self, table: &'static str, row: Uuid, before: Option<Uuid>, after: Option<Uuid>) {
+        if let Some(of) = before
+            && let Some(rows) = self.strays.get_mut(&of)
+        {
+            rows.remove(&(table, row));
+            if rows.is_empty() {
+                self.strays.remove(&of);
+            }
+        }
+        if let Some(of) = after {
+            self.strays.entry(of).or_default().insert((table, row));
+        }
+    }
 }
 
 /// What the updates since the last settling touched. Naming something twice, or what is gone, is harmless.
@@ -73,6 +92,8 @@ struct Touched {
     logical_switches: Vec<Uuid>,
     macs: Vec<(Uuid, MacAddress)>,
     floods: Vec<Uuid>,
+    /// Logical switches whose strays are others.
+    strays: Vec<Uuid>,
     /// Physical switches or ports. There are few: all bindings are derived again.
     ports: bool,
 }
@@ -155,25 +176,29 @@ impl Replica for Database {
             self.state = SwitchState::default();
             touched.logical_switches = self.logical_switches.keys().copied().collect();
             touched.floods = self.index.floods.keys().copied().collect();
+            touched.strays = self.index.strays.keys().copied().collect();
             touched.macs = self.remote_macs.keys().collect();
             touched.ports = true;
         }
         let more_than_macs = touched.everything
             || !touched.freed_names.is_empty()
             || !touched.logical_switches.is_empty()
-            || !touched.floods.is_empty();
+            || !touched.floods.is_empty()
+            || !touched.strays.is_empty();
         for name in touched.freed_names {
             self.state.logical_switches.remove(&name);
-            self.state.surplus.retain(|surplus| {
-                let (Surplus::Flood(of) | Surplus::Mac(of, _)) = surplus;
-                *of != name
-            });
+            self.state
+                .surplus
+                .retain(|surplus| *surplus.logical_switch() != name);
         }
         for uuid in touched.logical_switches {
             self.settle_logical_switch(uuid);
         }
         for uuid in touched.floods {
             self.settle_flood(uuid);
+        }
+        for uuid in touched.strays {
+            self.settle_strays(uuid);
         }
         // A dump comes in no order; in the order of the maps, neighbours in it are neighbours in memory.
         touched.macs.sort_unstable();
@@ -191,6 +216,17 @@ impl Replica for Database {
 impl Database {
     fn change_remote_mac(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
         let Transition { before, after } = self.remote_macs.change(uuid, update)?;
+        let stray = |row: UcastMacRow| row.mac.is_none().then_some(row.logical_switch);
+        self.note_stray(
+            table::UCAST_MACS_REMOTE,
+            uuid,
+            before.and_then(stray),
+            after.and_then(stray),
+        );
+        let (before, after) = (
+            before.and_then(|row| row.key()),
+            after.and_then(|row| row.key()),
+        );
         self.touched.macs.extend(before);
         self.touched
             .macs
@@ -200,6 +236,13 @@ impl Database {
 
     fn change_mcast_mac(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
         let Transition { before, after } = change(&mut self.mcast_macs, uuid, update)?;
+        let stray = |row: McastMacRow| (!row.unknown_dst).then_some(row.logical_switch);
+        self.note_stray(
+            table::MCAST_MACS_REMOTE,
+            uuid,
+            before.and_then(stray),
+            after.and_then(stray),
+        );
         let key = |row: McastMacRow| row.unknown_dst.then_some(row.logical_switch);
         let (before, after) = (before.and_then(key), after.and_then(key));
         if before != after {
@@ -217,6 +260,19 @@ impl Database {
         }
         self.touched.floods.extend(before.into_iter().chain(after));
         Ok(())
+    }
+
+    fn note_stray(
+        &mut self,
+        table: &'static str,
+        row: Uuid,
+        before: Option<Uuid>,
+        after: Option<Uuid>,
+    ) {
+        if before != after {
+            self.index.stray(table, row, before, after);
+            self.touched.strays.extend(before.into_iter().chain(after));
+        }
     }
 
     fn change_locator(&mut self, uuid: Uuid, update: Change<'_>) -> Result<(), RowError> {
@@ -325,6 +381,16 @@ impl Database {
             true => self.state.surplus.insert(key),
             false => self.state.surplus.remove(&key),
         };
+    }
+
+    fn settle_strays(&mut self, logical_switch: Uuid) {
+        if let Some(row) = self.logical_switches.get(&logical_switch) {
+            let key = Surplus::Stray(row.name.clone());
+            match self.index.strays.contains_key(&logical_switch) {
+                true => self.state.surplus.insert(key),
+                false => self.state.surplus.remove(&key),
+            };
+        }
     }
 
     /// Whether that changed anything: switches also tell of their ports what concerns no state.
@@ -542,6 +608,15 @@ impl Database {
         rows.iter()
             .copied()
             .find(|uuid| self.remote_mac(*uuid).is_some())
+    }
+
+    /// The rows of a logical switch that are no part of its state, with their tables.
+    pub(crate) fn stray_rows(
+        &self,
+        logical_switch: Uuid,
+    ) -> impl Iterator<Item = (&'static str, Uuid)> {
+        let rows = self.index.strays.get(&logical_switch);
+        rows.into_iter().flatten().copied()
     }
 
     /// All `unknown-dst` rows of a logical switch.

@@ -20,15 +20,17 @@ pub(crate) struct UcastMacs {
 }
 
 impl UcastMacs {
-    /// Takes a change, and returns where the row was and is, unless its MAC is none.
+    /// Takes a change, and returns how the row was and is.
     pub(crate) fn change(
         &mut self,
         uuid: Uuid,
         update: Change<'_>,
-    ) -> Result<Transition<Key>, RowError> {
-        let Transition { before, after } = change(&mut self.rows, uuid, update)?;
-        let key = |row: UcastMacRow| row.mac.map(|mac| (row.logical_switch, mac));
-        let (before, after) = (before.and_then(key), after.and_then(key));
+    ) -> Result<Transition<UcastMacRow>, RowError> {
+        let rows = change(&mut self.rows, uuid, update)?;
+        let (before, after) = (
+            rows.before.and_then(|row| row.key()),
+            rows.after.and_then(|row| row.key()),
+        );
         if before != after {
             if let Some((logical_switch, mac)) = before
                 && let Some(macs) = self.index.get_mut(&logical_switch)
@@ -50,7 +52,7 @@ impl UcastMacs {
         if after.is_none() && before.is_none() {
             tracing::debug!(%uuid, "ignored a unicast row whose MAC is no MAC address");
         }
-        Ok(Transition { before, after })
+        Ok(rows)
     }
 
     /// How many rows there are.

@@ -257,6 +257,13 @@ pub(crate) struct UcastMacRow {
     pub(crate) ip: Option<IpAddr>,
 }
 
+impl UcastMacRow {
+    /// Where it is found: its logical switch and MAC, unless that is none.
+    pub(crate) fn key(&self) -> Option<(Uuid, MacAddress)> {
+        Some((self.logical_switch, self.mac?))
+    }
+}
+
 #[derive(Deserialize)]
 pub(crate) struct UcastMacColumns {
     #[serde(rename = "MAC")]

@@ -90,9 +90,9 @@ pub enum Step {
         /// What the switch holds for it.
         was: RemoteMac,
     },
-    /// Remove the rows beyond the first for a key.
+    /// Remove rows that no state has.
     RemoveSurplus(
-        /// The key.
+        /// Which.
         Surplus,
     ),
     /// Delete a logical switch of ours with all its MAC rows, the switch's own included.
@@ -150,8 +150,8 @@ impl Step {
             Self::CreateLogicalSwitch { name, .. }
             | Self::AdoptLogicalSwitch { name }
             | Self::RekeyLogicalSwitch { name, .. }
-            | Self::DeleteLogicalSwitch { name }
-            | Self::RemoveSurplus(Surplus::Flood(name) | Surplus::Mac(name, _)) => name,
+            | Self::DeleteLogicalSwitch { name } => name,
+            Self::RemoveSurplus(surplus) => surplus.logical_switch(),
             Self::PutMac { logical_switch, .. }
             | Self::SetFlood { logical_switch, .. }
             | Self::Bind { logical_switch, .. }
@@ -247,8 +247,10 @@ pub fn plan(desired: &SwitchState, actual: &SwitchState) -> Plan {
         }
     }
     for surplus in &actual.surplus {
-        let (Surplus::Flood(name) | Surplus::Mac(name, _)) = surplus;
-        if desired.logical_switches.contains_key(name) {
+        if desired
+            .logical_switches
+            .contains_key(surplus.logical_switch())
+        {
             phases.remove.push(Step::RemoveSurplus(surplus.clone()));
         }
     }
@@ -426,10 +428,8 @@ impl SwitchState {
             }
             Step::DeleteLogicalSwitch { name } => {
                 self.logical_switches.remove(name);
-                self.surplus.retain(|surplus| {
-                    let (Surplus::Flood(of) | Surplus::Mac(of, _)) = surplus;
-                    of != name
-                });
+                self.surplus
+                    .retain(|surplus| surplus.logical_switch() != name);
             }
         }
     }
@@ -554,6 +554,9 @@ impl fmt::Display for Step {
             }
             Self::RemoveSurplus(Surplus::Mac(name, mac)) => {
                 write!(f, "- further rows for mac {mac} on {name}")
+            }
+            Self::RemoveSurplus(Surplus::Stray(name)) => {
+                write!(f, "- stray rows on {name}")
             }
             Self::DeleteLogicalSwitch { name } => write!(f, "- logical switch {name}"),
         }

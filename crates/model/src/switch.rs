@@ -117,14 +117,26 @@ impl fmt::Display for PhysicalPort {
     }
 }
 
-/// Rows the schema allows and no controller should leave: a second row for the same key. The first row in uuid order
-/// counts as the state, the others are surplus.
+/// Rows the schema allows and no controller should leave: a second row for the same key (the first one in uuid order counts
+/// as the state, the others are surplus), and rows that are no part of any state.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Surplus {
     /// Further `unknown-dst` rows of a logical switch.
     Flood(LogicalSwitchName),
     /// Further `Ucast_Macs_Remote` rows for a MAC of a logical switch.
     Mac(LogicalSwitchName, MacAddress),
+    /// Rows of a logical switch in `Ucast_Macs_Remote` whose MAC is none, and in `Mcast_Macs_Remote` for single groups:
+    /// what floods goes to the `unknown-dst` row's destinations.
+    Stray(LogicalSwitchName),
+}
+
+impl Surplus {
+    /// The logical switch that the rows are on.
+    pub fn logical_switch(&self) -> &LogicalSwitchName {
+        match self {
+            Self::Flood(name) | Self::Mac(name, _) | Self::Stray(name) => name,
+        }
+    }
 }
 
 /// One hardware_vtep database, as wanted or as observed.
@@ -137,7 +149,7 @@ pub struct SwitchState {
     /// The ports that exist. Only the switch adds or removes ports: meaningful in what was observed, ignored in what is
     /// wanted.
     pub ports: BTreeSet<PhysicalPort>,
-    /// Duplicate rows. Always empty in what is wanted.
+    /// Rows too many. Always empty in what is wanted.
     pub surplus: BTreeSet<Surplus>,
 }
 

@@ -166,6 +166,13 @@ impl Batch {
                     self.delete(table::MCAST_MACS_REMOTE, others);
                 }
             }
+            Step::RemoveSurplus(Surplus::Stray(name)) => {
+                if let Ok(on) = logical_switch(database, name) {
+                    let rows = database.stray_rows(on);
+                    let deletions = rows.map(|(table, row)| Operation::delete(table, row));
+                    self.transaction.extend(deletions);
+                }
+            }
             Step::DeleteLogicalSwitch { name } => {
                 if let Ok(uuid) = logical_switch(database, name) {
                     self.delete_logical_switch(uuid);

@@ -8,7 +8,7 @@ use crate::fixture::{Switch, locator, mac, name, network, networks, port_vlan, s
 use futures_util::StreamExt;
 use hardware_vtep::StepError;
 use model::plan::{Plan, Step};
-use model::switch::{LogicalSwitch, PortVlan, RemoteMac, Surplus, SwitchState};
+use model::switch::{LogicalSwitch, PortVlan, RemoteMac, SwitchState};
 use ovsdb::column::{Map, Optional};
 use ovsdb::{Atom, Datum, Mutation, Operation, Row, TransactError, Transaction};
 use proptest::collection::{btree_map, btree_set, vec};
@@ -91,7 +91,7 @@ fn mischief() -> impl Strategy<Value = Mischief> {
     let index = any::<prop::sample::Index>;
     prop_oneof![
         index().prop_map(Mischief::Repeat),
-        (0..4_u8, index()).prop_map(|(kind, at)| Mischief::Nonsense(kind, at)),
+        (0..5_u8, index()).prop_map(|(kind, at)| Mischief::Nonsense(kind, at)),
         (index(), prop_oneof![Just(-1), Just(1 << 24), 460..470_i64])
             .prop_map(|(at, key)| Mischief::Rekey(at, key)),
         index().prop_map(Mischief::Rename),
@@ -128,10 +128,10 @@ fn ucast(mac: &str, ip: &'static str, on: Uuid) -> Operation {
     Operation::insert("Ucast_Macs_Remote", row)
 }
 
-fn unknown_dst(on: Uuid) -> [Operation; 2] {
+fn flood(mac: &'static str, on: Uuid) -> [Operation; 2] {
     let set = Row::new().with("locators", Datum::set([Atom::NamedUuid("l".into())]));
     let row = Row::new()
-        .with("MAC", "unknown-dst")
+        .with("MAC", mac)
         .with("logical_switch", on)
         .with("locator_set", Atom::NamedUuid("s".into()));
     [
@@ -150,7 +150,7 @@ async fn do_mischief(switch: &Switch, mischief: &Mischief) {
             if let Some(on) = network(at).await {
                 let mut operations = vec![a_locator_row("198.51.100.1", key)];
                 operations.extend((0..3).map(|n| ucast(&mac(n).to_string(), "", on)));
-                operations.extend(unknown_dst(on));
+                operations.extend(flood("unknown-dst", on));
                 switch.transact(operations).await;
             }
         }
@@ -166,8 +166,11 @@ async fn do_mischief(switch: &Switch, mischief: &Mischief) {
                         a_locator_row("198.51.100.1", -key),
                         ucast(&mac(2).to_string(), "no-ip", on),
                     ],
-                    _ => std::iter::once(a_locator_row("no-ip", key))
-                        .chain(unknown_dst(on))
+                    3 => std::iter::once(a_locator_row("no-ip", key))
+                        .chain(flood("unknown-dst", on))
+                        .collect(),
+                    _ => std::iter::once(a_locator_row("198.51.100.1", key))
+                        .chain(flood("01:00:5e:00:00:05", on))
                         .collect(),
                 };
                 switch.transact(nonsense).await;
@@ -209,10 +212,9 @@ fn ours(mut state: SwitchState) -> SwitchState {
     let owned: BTreeSet<_> = state.logical_switches.keys().cloned().collect();
     state.bindings.retain(|_, bound| owned.contains(bound));
     state.ports.clear();
-    state.surplus.retain(|surplus| {
-        let (Surplus::Flood(of) | Surplus::Mac(of, _)) = surplus;
-        owned.contains(of)
-    });
+    state
+        .surplus
+        .retain(|surplus| owned.contains(surplus.logical_switch()));
     state
 }
 
@@ -327,7 +329,7 @@ async fn rows_of_others_stay_as_they_are() {
         a_locator_row("192.0.2.1", 456),
         ucast(&mac(7).to_string(), "", on),
     ];
-    rows.extend(unknown_dst(on));
+    rows.extend(flood("unknown-dst", on));
     switch.transact(rows).await;
     let port = pick(&switch, "Physical_Port", index(0)).await.unwrap();
     let bind = Mutation::insert("vlan_bindings", Datum::map([(5u16, on)]));

@@ -61,7 +61,14 @@ fn a_state(owned: impl Strategy<Value = bool> + 'static) -> impl Strategy<Value 
         btree_map((0..5_u8).prop_map(name), a_logical_switch(owned), 0..5),
         btree_set((0..5_u8).prop_map(port), 0..5),
         proptest::collection::vec((0..5_u8, 0..2_u16, any::<prop::sample::Index>()), 0..5),
-        proptest::collection::vec((option::of(a_mac()), any::<prop::sample::Index>()), 0..3),
+        proptest::collection::vec(
+            (
+                option::of(a_mac()),
+                any::<bool>(),
+                any::<prop::sample::Index>(),
+            ),
+            0..3,
+        ),
     )
         .prop_map(|(logical_switches, ports, bindings, surplus)| {
             let names: Vec<_> = logical_switches.keys().cloned().collect();
@@ -80,8 +87,9 @@ fn a_state(owned: impl Strategy<Value = bool> + 'static) -> impl Strategy<Value 
             let surplus = surplus
                 .into_iter()
                 .filter(|_| !names.is_empty())
-                .map(|(mac, which)| (mac, which.get(&names).clone()))
-                .filter_map(|(mac, name)| match mac {
+                .map(|(mac, stray, which)| (mac, stray, which.get(&names).clone()))
+                .filter_map(|(mac, stray, name)| match mac {
+                    None if stray => Some(Surplus::Stray(name)),
                     None => Some(Surplus::Flood(name)),
                     // Only a MAC that has a first row has further ones.
                     Some(mac) => logical_switches[&name]
@@ -147,7 +155,7 @@ fn expected(desired: &SwitchState, actual: &SwitchState, blocked: &[Blocked]) ->
         .surplus
         .iter()
         .filter(|surplus| {
-            let (Surplus::Flood(of) | Surplus::Mac(of, _)) = surplus;
+            let of = surplus.logical_switch();
             !actual.logical_switches[of].owned && !desired.logical_switches.contains_key(of)
         })
         .cloned()
@@ -333,7 +341,7 @@ fn a_plan_reads_like_a_diff() {
         .into(),
         bindings: [(on(1), name(3)), (on(2), name(2))].into(),
         ports: [port(0), port(1), port(2)].into(),
-        surplus: [Surplus::Mac(name(0), mac(0x66))].into(),
+        surplus: [Surplus::Mac(name(0), mac(0x66)), Surplus::Stray(name(0))].into(),
     };
     insta::assert_snapshot!(plan(&desired, &actual), @r"
     ~ logical switch net0 adopted
@@ -346,6 +354,7 @@ fn a_plan_reads_like_a_diff() {
     - binding sw0:p2 vlan 0 to net2
     - mac 00:11:22:33:44:77 on net0 via 10.1.0.1
     - further rows for mac 00:11:22:33:44:66 on net0
+    - stray rows on net0
     - logical switch net2
     ! binding sw1:p1 vlan 0 to net1: bound to net3 by another controller
     ! binding sw1:p3 vlan 0 to net1: the switch has no such port

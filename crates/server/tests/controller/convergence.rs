@@ -115,6 +115,41 @@ async fn rows_that_an_admin_deletes_come_back() {
         .await;
 }
 
+/// They keep hardware from telling what is meant, and no reading of ours would find them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn stray_rows_on_our_logical_switches_go_and_those_on_others_stay() {
+    let bench = Bench::new().await;
+    let stretch = Stretch::new("p1", 123);
+    bench.insert(stretch.rows()).await;
+    let id = stretch.connection.id();
+    let kind = Kind::L2RemoteGatewayConnection;
+    bench.until_status(kind, id, Status::Active).await;
+    let (ours, theirs) = (stretch.name(), "theirs");
+    bench.vtep_ctl(&["add-ls", theirs]);
+    for name in [ours.as_str(), theirs] {
+        bench.vtep_ctl(&["add-ucast-remote", name, "no-mac", "198.51.100.7"]);
+        bench.vtep_ctl(&[
+            "add-mcast-remote",
+            name,
+            "01:00:5e:00:00:05",
+            "198.51.100.7",
+        ]);
+    }
+    let begun = std::time::Instant::now();
+    let listed = |name: &str| bench.vtep_ctl(&["list-remote-macs", name]);
+    while listed(ours.as_str()).contains("198.51.100.7") {
+        let waited = begun.elapsed();
+        assert!(waited.as_secs() < 20, "{}", listed(ours.as_str()));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    let left = listed(theirs);
+    assert!(
+        left.contains("no-mac") && left.contains("01:00:5e:00:00:05"),
+        "{left}"
+    );
+    bench.until_status(kind, id, Status::Active).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_does_not_exist_is_an_error_that_names_it() {
     let bench = Bench::new().await;
