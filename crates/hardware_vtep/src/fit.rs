@@ -68,7 +68,7 @@ fn strip_keys(network: &mut LogicalSwitch) -> Option<String> {
     refused.map(|locator| {
         let own = own.map_or_else(|| "none".to_owned(), |key: Vni| key.to_string());
         format!(
-            "the switch's schema has no Physical_Locator.tunnel_key, so the tunnel to {locator} would have to use the \
+            "the switch makes nothing of Physical_Locator.tunnel_key, so the tunnel to {locator} would have to use the \
              network's own key, which is {own}"
         )
     })

@@ -102,6 +102,8 @@ pub struct Planned {
 pub struct Comparison {
     /// What would be written.
     pub plan: Plan,
+    /// What it should hold and its schema has no room for, with the reason.
+    pub unable: Vec<(LogicalSwitchName, String)>,
     /// Rows that it should hold.
     pub wanted: usize,
     /// Rows of ours that it holds.
@@ -158,13 +160,14 @@ impl Account {
         let mut desired = read(&self.intent).intent.desired(&devices);
         self.held.read(|held| {
             let held = held?;
-            held.capabilities().fit(&mut desired.state);
+            let unable = held.capabilities().fit(&mut desired.state);
             let ours = |name: &LogicalSwitchName| {
                 let there = held.state().logical_switches.get(name);
                 there.is_some_and(|l| l.owned) || desired.state.logical_switches.contains_key(name)
             };
             Some(Comparison {
                 plan: plan(&desired.state, held.state()),
+                unable,
                 wanted: desired.state.rows(|_| true),
                 held: held.state().rows(ours),
                 capabilities: held.capabilities(),

@@ -129,7 +129,7 @@ async fn plan(State(api): State<Api>, InPath(name): InPath) -> Result<Response, 
         match name {
             "steps" => texts(steps.filter(|step| !waits(step))),
             "waiting" => texts(steps.filter(waits)),
-            "blocked" => texts(&found.plan.blocked),
+            "blocked" => found.blocked(),
             "withheld" => json!(told.withheld.as_ref().map(ToString::to_string)),
             other => device.value(other),
         }
@@ -269,6 +269,10 @@ impl Seat {
             .or_else(|| refused.map(|(on, words)| format!("it refused {on}: {words}")))
             .or_else(|| blocked.map(|b| format!("{} cannot be bound: {}", b.port_vlan, b.reason)))
             .or_else(|| {
+                let (on, reason) = found.unable.first()?;
+                Some(format!("network {on}: {reason}"))
+            })
+            .or_else(|| {
                 let (on, times) = told.quarrels.iter().next()?;
                 Some(format!("network {on}: {}", quarrelled(*times)))
             });
@@ -302,7 +306,7 @@ impl Seat {
             "lacking" => json!(found.map(|found| found.plan.steps.len() - removals(&found.plan))),
             "extra" => json!(found.map(|found| removals(&found.plan))),
             "faults" => json!(found.and_then(|found| found.faults.get(name))),
-            "blocked" => found.map_or(Value::Null, |found| texts(&found.plan.blocked)),
+            "blocked" => found.map_or(Value::Null, Comparison::blocked),
             "refused" => texts(
                 told.refusals
                     .iter()
@@ -311,6 +315,16 @@ impl Seat {
             "withheld" => json!(told.withheld.as_ref().map(ToString::to_string)),
             _ => Value::Null,
         }
+    }
+}
+
+impl Comparison {
+    /// What is wanted and cannot be had, in words.
+    fn blocked(&self) -> Value {
+        let blocked = self.plan.blocked.iter().map(ToString::to_string);
+        let unable = self.unable.iter();
+        let unable = unable.map(|(on, reason)| format!("! network {on}: {reason}"));
+        blocked.chain(unable).collect()
     }
 }
 

@@ -179,3 +179,27 @@ async fn what_was_declared_while_an_old_switch_was_away_says_so_when_it_comes() 
     old.until_status(CONNECTIONS, &id(&connection), "ACTIVE")
         .await;
 }
+
+/// An audit must not call a switch right that lacks what was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_switch_has_no_room_for_is_in_its_plan() {
+    let mut old = Old::start(&vtep_schema_without_locator_keys().unwrap()).await;
+    until(&old.fixture, "status", json!("ACTIVE")).await;
+    old.switch.kill().unwrap();
+    until(&old.fixture, "status", json!("DOWN")).await;
+    let remote = old.fixture.remote_gateway("203.0.113.7").await;
+    let mut connection = old.connection(&remote, true);
+    connection["segmentation_id"] = json!(456);
+    let connection = id(&old.fixture.create(CONNECTIONS, connection).await);
+    old.switch.start_again().unwrap();
+    old.until_status(CONNECTIONS, &connection, "ERROR").await;
+    let words = "the switch makes nothing of Physical_Locator.tunnel_key, so the tunnel to 203.0.113.7 key 456 would have to \
+                 use the network's own key, which is 123";
+    let device = until(&old.fixture, "status", json!("ERROR")).await;
+    let reason = format!("network {}: {words}", old.network);
+    assert_eq!(device["status_reason"], json!(reason));
+    let plan = old.fixture.get("/v2.0/l2-devices/tor/plan").await;
+    assert_eq!(plan["l2_device_plan"]["steps"], json!([]));
+    let blocked = json!([format!("! {reason}")]);
+    assert_eq!(plan["l2_device_plan"]["blocked"], blocked);
+}
