@@ -16,16 +16,19 @@ pub enum Failure {
     /// Something else is not as it should be.
     #[error("{0}")]
     Refused(String),
+    /// What was asked cannot be told: neither yes nor no.
+    #[error("{0}")]
+    Unknown(String),
     /// Its result cannot be written.
     #[error("Unable to write the result: {0}")]
     Output(#[from] io::Error),
 }
 
 impl Failure {
-    /// 2 for a command that was typed wrongly, otherwise 1. A reader that has gone (`| head`) is no failure.
+    /// 2 for a command that was typed wrongly and for a question that has no answer, otherwise 1. A reader that has gone (`| head`) is no failure.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) => 2,
+            Self::Usage(_) | Self::Unknown(_) => 2,
             Self::Output(cause) if cause.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::Service(_) | Self::Refused(_) | Self::Output(_) => 1,
         }

@@ -47,7 +47,7 @@ pub(super) fn commands() -> [Command; 3] {
         .args(connection::behind())
         .display_order(31);
     let audit = Command::new(AUDIT)
-        .about("Compare devices with what they should hold; exit code 1 if they differ")
+        .about("Compare devices with what they should hold; exit code 1 if they differ, 2 if that cannot be told")
         .arg(device().help("Name of the device; all where left out"))
         .arg(
             Arg::new(ACCEPT_REMOVAL)
@@ -105,7 +105,12 @@ impl Plans {
             Self::Adopt => matches.get_flag(DRY_RUN),
         };
         if looks {
-            return self.look(client, matches, network, console).await;
+            let looked = self.look(client, matches, network, console).await;
+            return looked.map_err(|failure| match (self, failure) {
+                // Whether a device differs is not known then.
+                (Self::Audit, failure @ Failure::Service(_)) => Failure::Unknown(failure.report()),
+                (_, failure) => failure,
+            });
         }
         let name = matches.get_one::<String>(DEVICE);
         let name = name.map_or("", String::as_str);
@@ -121,7 +126,8 @@ impl Plans {
         Ok(writeln!(console.out, "Accepted removals on device: {to}")?)
     }
 
-    /// Prints the plans of the devices that were asked for, each endpoint's once. An audit fails if one is not empty.
+    /// Prints the plans of the devices that were asked for, each endpoint's once. An audit fails if one is not empty, and if
+    /// there is none of a device for which something is declared.
     async fn look(
         self,
         client: &Client,
@@ -130,12 +136,13 @@ impl Plans {
         console: &mut Console<'_>,
     ) -> Result<(), Failure> {
         let found = plans(client, matches).await?;
-        let failed: Vec<_> = found
-            .iter()
-            .filter(|(_, found)| !found.as_ref().is_ok_and(is_empty))
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let failed = failed.join(", ");
+        let named = |which: fn(&Found) -> bool| {
+            let those = found.iter().filter(|(_, found)| which(found));
+            let names: Vec<_> = those.map(|(name, _)| name.as_str()).collect();
+            names.join(", ")
+        };
+        let different = named(|found| found.as_ref().is_ok_and(|plan| !is_empty(plan)));
+        let unknown = named(|found| found.as_ref().is_err_and(|away| away.missed));
         // `adopt` speaks the plan's own notation alone.
         let options = (!matches!(self, Self::Adopt)).then(|| Options::read(matches));
         match options.filter(|options| options.format_given) {
@@ -148,15 +155,24 @@ impl Plans {
                 for (name, found) in &found {
                     match found {
                         Ok(plan) => print(name, plan, network.as_deref(), console)?,
-                        Err(away) => writeln!(console.out, "# {away}")?,
+                        Err(away) if away.missed => writeln!(console.out, "# {}", away.reason)?,
+                        Err(away) => {
+                            writeln!(console.out, "# {}; nothing is declared for it", away.reason)?
+                        }
                     }
                 }
             }
         }
-        if matches!(self, Self::Audit) && !failed.is_empty() {
-            return Err(Failure::Refused(format!("not as it should be: {failed}")));
+        match self {
+            Self::Plan | Self::Adopt => Ok(()),
+            Self::Audit if !different.is_empty() => Err(Failure::Refused(format!(
+                "not as it should be: {different}"
+            ))),
+            Self::Audit if !unknown.is_empty() => {
+                Err(Failure::Unknown(format!("cannot be compared: {unknown}")))
+            }
+            Self::Audit => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -169,18 +185,26 @@ async fn id_of(client: &Client, named: &str) -> Result<String, Failure> {
 }
 
 /// A plan, or why there is none.
-type Found = Result<Record, String>;
+type Found = Result<Record, Away>;
+
+/// A device that is not there to be compared.
+struct Away {
+    /// Why, in words.
+    reason: String,
+    /// Whether something is declared for it. Devices once seen are remembered, also those that are gone for good.
+    missed: bool,
+}
 
 /// The plans of the devices that were asked for by their names, each endpoint's once.
 async fn plans(client: &Client, matches: &ArgMatches) -> Result<Vec<(String, Found)>, Failure> {
     let asked = matches.get_one::<String>(DEVICE);
     let names = match asked {
-        Some(name) => vec![name.clone()],
+        Some(name) => vec![(name.clone(), true)],
         None => names(client).await?,
     };
     let mut endpoints = Vec::new();
     let mut plans = Vec::new();
-    for name in names {
+    for (name, missed) in names {
         let answer = client
             .get(&[L2_DEVICE.path, &name, L2_DEVICE_PLAN.path], &[])
             .await;
@@ -188,7 +212,8 @@ async fn plans(client: &Client, matches: &ArgMatches) -> Result<Vec<(String, Fou
             Ok(answer) => answer,
             // Of several devices those that are there are still compared.
             Err(Error::Refused(refusal)) if asked.is_none() => {
-                plans.push((name, Err(refusal.message)));
+                let reason = refusal.message;
+                plans.push((name, Err(Away { reason, missed })));
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -203,16 +228,16 @@ async fn plans(client: &Client, matches: &ArgMatches) -> Result<Vec<(String, Fou
     Ok(plans)
 }
 
-async fn names(client: &Client) -> Result<Vec<String>, Failure> {
+/// The names of all devices, and whether something is declared for each.
+async fn names(client: &Client) -> Result<Vec<(String, bool)>, Failure> {
     let answer = client.get(&[L2_DEVICE.path], &[]).await?;
     let mut names = Vec::new();
     client.read_page(&answer, &mut |record: Record| {
-        names.extend(
-            record
-                .get("name")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
-        );
+        let declared = ["networks", "connections"].into_iter();
+        let mut declared = declared.filter_map(|counted| record.get(counted));
+        let missed = declared.any(|count| count.as_u64() != Some(0));
+        let name = record.get("name").and_then(Value::as_str);
+        names.extend(name.map(|name| (name.to_owned(), missed)));
         Ok::<_, Failure>(())
     })?;
     Ok(names)
@@ -230,7 +255,7 @@ fn list(
     let mut listing = output::listing(&columns, order, options, width, out)?;
     for (name, found) in found {
         let record = found.unwrap_or_else(|away| {
-            let told = [("name", name), ("withheld", away)];
+            let told = [("name", name), ("withheld", away.reason)];
             let told = told.map(|(key, text)| (key.to_owned(), Value::String(text)));
             told.into_iter().collect()
         });

@@ -9,7 +9,7 @@ fn device(name: &str, status: &str) -> Value {
     json!({
         "name": name, "status": status, "status_reason": null, "endpoint": "tcp:192.0.2.7:6640",
         "connected_since": "2026-11-23T07:00:00Z", "schema_version": "1.7.0",
-        "rows_wanted": 12, "rows_held": 12, "lacking": 0, "extra": 0,
+        "rows_wanted": 12, "rows_held": 12, "lacking": 0, "extra": 0, "networks": 1, "connections": 1,
     })
 }
 
@@ -106,15 +106,43 @@ async fn an_audit_fails_exactly_when_something_differs() {
     assert_eq!((plan.code, plan.out), (0, wrong.out));
 }
 
+/// Monitoring must not take a question without an answer for a difference, nor for none.
 #[tokio::test]
-async fn all_devices_are_audited_and_each_database_once() {
-    let away = json!({"NeutronError": {
-        "type": "L2GatewayDeviceAway", "message": "switch tor3 is away: refused", "detail": "",
+async fn an_audit_that_cannot_be_made_has_an_exit_code_of_its_own() {
+    let unknown = json!({"NeutronError": {
+        "type": "L2GatewayDeviceNotFound", "message": "L2 Gateway Device tor9 could not be found.", "detail": "",
     }});
-    let devices = ["tor1", "tor2", "tor3"].map(|name| device(name, "ACTIVE"));
     let service = Service::start()
         .await
-        .on("GET /v2.0/l2-devices/tor3/plan", 409, away)
+        .on("GET /v2.0/l2-devices/tor9/plan", 404, unknown);
+    let typed = service.types(&["audit", "tor9"]).await;
+    assert_eq!(typed.code, 2);
+    assert!(
+        typed.err.contains("tor9 could not be found"),
+        "{}",
+        typed.err
+    );
+    let typed = service.types(&["plan", "tor9"]).await;
+    assert_eq!(typed.code, 1);
+    let nobody = ["--os-endpoint", "http://127.0.0.1:1", "audit"];
+    let typed = service.types(&nobody).await;
+    assert_eq!(typed.code, 2, "{}", typed.err);
+}
+
+#[tokio::test]
+async fn all_devices_are_audited_and_each_database_once() {
+    let away = |name: &str| {
+        let message = format!("switch {name} is away: refused");
+        json!({"NeutronError": {"type": "L2GatewayDeviceAway", "message": message, "detail": ""}})
+    };
+    let mut devices = ["tor1", "tor2", "tor3", "old"].map(|name| device(name, "ACTIVE"));
+    // One that is gone for good is missed by nobody.
+    devices[3]["networks"] = json!(0);
+    devices[3]["connections"] = json!(0);
+    let service = Service::start()
+        .await
+        .on("GET /v2.0/l2-devices/tor3/plan", 409, away("tor3"))
+        .on("GET /v2.0/l2-devices/old/plan", 409, away("old"))
         .on(
             "GET /v2.0/l2-devices/tor1/plan",
             200,
@@ -127,11 +155,12 @@ async fn all_devices_are_audited_and_each_database_once() {
         )
         .on("GET /v2.0/l2-devices", 200, json!({"l2_devices": devices}));
     let typed = service.types(&["audit"]).await;
-    assert_eq!(typed.code, 1);
-    assert_eq!(typed.err, "not as it should be: tor3\n");
+    assert_eq!(typed.code, 2);
+    assert_eq!(typed.err, "cannot be compared: tor3\n");
     assert_snapshot!(typed.out, @r"
     # tor1 at unix:/a: as it should be
     # switch tor3 is away: refused
+    # switch old is away: refused; nothing is declared for it
     ");
     let yaml = service
         .types(&["plan", "-f", "yaml", "-c", "name", "-c", "withheld"])
@@ -141,6 +170,8 @@ async fn all_devices_are_audited_and_each_database_once() {
       withheld: null
     - name: tor3
       withheld: 'switch tor3 is away: refused'
+    - name: old
+      withheld: 'switch old is away: refused'
     ");
 }
 
