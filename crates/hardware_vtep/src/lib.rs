@@ -8,6 +8,7 @@
 //! | [`mod@stamp`] | the controller's note on the switch, of which database it served last |
 //! | [`fit`] | what a switch's schema cannot do, found before anything is written |
 //! | [`replication`] | that our logical switches flood to every destination |
+//! | [`physical_switches`] | what the physical switches say of themselves |
 //! | [`complaint`] | what a switch complains about, and which logical switch it concerns |
 //! | [`tunnels`] | what a switch says of its tunnels, and whether it checks them |
 //! | [`local_macs`] | the MACs that a switch has learnt: reading them, and publishing them |
@@ -25,6 +26,7 @@ pub mod database;
 pub mod fit;
 pub mod local_macs;
 mod macs;
+pub mod physical_switches;
 pub mod publish;
 pub mod published_statistics;
 pub mod published_tunnels;
@@ -36,8 +38,9 @@ pub mod tunnels;
 
 pub use apply::{Failure, StepError, apply, apply_fenced};
 pub use complaint::{Complaint, Complaints};
-pub use database::{Database, PhysicalSwitch};
+pub use database::Database;
 pub use local_macs::{LearntMacs, LocalMac, publish_local_macs};
+pub use physical_switches::PhysicalSwitch;
 pub use publish::{Publication, PublishedPort, publish};
 pub use published_statistics::{BindingStats, StatisticsPublisher};
 pub use published_tunnels::{PublishedTunnel, publish_tunnels};

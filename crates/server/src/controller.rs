@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 use crate::account::{Account, Consent, Planned};
 use crate::lock::read;
-use crate::status::{Board, Residue, Sighting};
+use crate::status::{Board, Sighting};
 use crate::withheld::Withheld;
 
 use self::claims::Claims;
@@ -54,6 +54,7 @@ mod guard;
 mod outlook;
 mod pauses;
 mod seats;
+mod tell;
 
 /// Without any wake-up a controller looks again after this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -289,16 +290,6 @@ impl Controller {
         }
     }
 
-    fn connected(&self, schema_version: &str) {
-        self.account.tell(|told| {
-            if told.connected_since.is_none() {
-                told.connected_since = Some(Timestamp::now());
-                told.away = None;
-                told.schema_version = schema_version.to_owned();
-            }
-        });
-    }
-
     /// Makes sure that nobody else drives the switches behind the target; otherwise who does.
     fn sit(&mut self) -> Result<(), String> {
         let Some(seats) = &self.seats else {
@@ -315,39 +306,6 @@ impl Controller {
             self.seated = names;
         }
         Ok(())
-    }
-
-    /// Leaves the switches to who drives them, and tells nothing of them.
-    fn stand(&mut self, elsewhere: &str) {
-        if !self.devices.is_empty() || self.account.told().away.as_deref() != Some(elsewhere) {
-            tracing::info!(
-                target = self.name,
-                elsewhere,
-                "the switches are left to another connection"
-            );
-        }
-        self.devices.clear();
-        self.account.tell(|told| {
-            told.devices.clear();
-            told.connected_since = None;
-            told.away = Some(elsewhere.to_owned());
-        });
-    }
-
-    fn away(&mut self, reason: &str) {
-        if let Some(seats) = &self.seats {
-            seats.leave(&self.name);
-            self.seated.clear();
-        }
-        let reason = reason.to_owned();
-        self.account.tell(|told| {
-            if told.connected_since.take().is_some() {
-                self.account.tally.add_lost();
-            }
-            told.away = Some(reason.clone());
-        });
-        self.board
-            .put(self.devices.iter().cloned(), Sighting::Away { reason });
     }
 
     /// Compares, writes the difference, compares again. Returns how long to sleep if nothing happens.
@@ -385,19 +343,6 @@ impl Controller {
         }
         self.put_up(&rest);
         RETRY
-    }
-
-    /// How long the newest change of the database waited until now, when it is looked at.
-    fn tell_delay(&mut self) {
-        let (revision, committed) = {
-            let intent = read(&self.replica);
-            (intent.revision, intent.committed)
-        };
-        if revision != self.looked_at {
-            self.looked_at = revision;
-            let waited = committed.map(|at| at.elapsed());
-            self.account.tell(|told| told.queue_delay = waited);
-        }
     }
 
     /// Sees to what a plan does not speak of: that our logical switches flood to every destination, and that the switches
@@ -593,40 +538,6 @@ impl Controller {
             tracing::error!(target = self.name, %withheld, "not everything is written");
         }
         difference
-    }
-
-    fn put_up(&self, rest: &Difference) {
-        let (complaints, dead_tunnels, capabilities) = self.connection.replica().read(|database| {
-            let complaints = database.map(Database::complaints).unwrap_or_default();
-            let tunnels = database.into_iter().flat_map(Database::tunnels);
-            let dead = tunnels.filter_map(|tunnel| {
-                let words = tunnel.failure()?;
-                Some(((tunnel.switch, tunnel.remote?.ip), words))
-            });
-            let capabilities = database.map(Database::capabilities);
-            (complaints, dead.collect(), capabilities)
-        });
-        let desired = self.outlook.desired();
-        let conflicts = &desired.conflicts;
-        let withheld = rest.withheld.clone();
-        let quarrels = self.pauses.quarrels();
-        self.account.tell(|told| {
-            told.refusals.clone_from(&self.refusals);
-            told.quarrels.clone_from(&quarrels);
-            told.withheld.clone_from(&withheld);
-        });
-        let residue = Residue::of(rest.revision, &rest.plan)
-            .with_refusals(self.refusals.clone())
-            .with_quarrels(quarrels)
-            .with_conflicts(conflicts.iter().map(|(id, why)| (*id, why.clone())))
-            .with_complaints(complaints)
-            .with_dead_tunnels(dead_tunnels)
-            .with_capabilities(capabilities, &desired.state)
-            .with_withheld(withheld);
-        self.board.put(
-            self.devices.iter().cloned(),
-            Sighting::Compared(Box::new(residue)),
-        );
     }
 
     /// Notes which physical switches are behind the target, and has the database remember new ones. False if that
