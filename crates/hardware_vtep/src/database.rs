@@ -467,6 +467,13 @@ impl Database {
         }
     }
 
+    /// Whether a logical switch is described as ours, whether or not it carries our mark: that was lost if not.
+    pub fn describes_as_ours(&self, name: &LogicalSwitchName) -> bool {
+        let row = self.logical_switch_row(name);
+        let row = row.and_then(|row| self.logical_switches.get(&row));
+        row.is_some_and(LogicalSwitchRow::is_described)
+    }
+
     /// The names of the physical switches, in no order.
     pub fn switch_names(&self) -> impl Iterator<Item = Arc<str>> {
         self.switches.values().map(|row| Arc::clone(&row.name))

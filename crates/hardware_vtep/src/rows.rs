@@ -236,8 +236,13 @@ impl LogicalSwitchRow {
     pub(crate) fn is_marked(&self, capabilities: Capabilities) -> bool {
         match capabilities.logical_switch_other_config {
             true => self.other_config.get(MARK).is_some(),
-            false => self.description == DESCRIPTION_MARK,
+            false => self.is_described(),
         }
+    }
+
+    /// Whether the description is the one that we write.
+    pub(crate) fn is_described(&self) -> bool {
+        self.description == DESCRIPTION_MARK
     }
 
     /// The key, unless VXLAN has no such key.

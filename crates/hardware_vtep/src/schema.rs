@@ -19,8 +19,9 @@ pub(crate) const SOURCE_NODE: &str = "source_node";
 /// stamp in `Global.other_config`.
 pub(crate) const MARK: &str = "l2gw";
 
-/// The whole `Logical_Switch.description` that marks a logical switch as ours where the schema has no `other_config`
-/// (before 1.5.1). Elsewhere a description is what people write, and marks nothing.
+/// The whole `Logical_Switch.description` of those that we make. It marks them as ours where the schema has no `other_config`
+/// (before 1.5.1). Elsewhere a description is what people write, and marks nothing; but one of a network of ours that says
+/// so has only lost its mark, when the schema was converted or an admin cleared the column.
 pub(crate) const DESCRIPTION_MARK: &str = "owned by l2gw";
 
 /// Names of tables.
@@ -115,7 +116,7 @@ pub struct Capabilities {
     /// `Physical_Locator.tunnel_key` (1.5.0): tunnels may have keys of their own, so that the WAN's can differ from the
     /// network's. Without it every locator reads as one without key.
     pub locator_tunnel_key: bool,
-    /// `Logical_Switch.other_config` (1.5.1), where our mark is; otherwise it is in `description`.
+    /// `Logical_Switch.other_config` (1.5.1), where our mark is as well as in `description`.
     pub logical_switch_other_config: bool,
     /// `Logical_Switch.replication_mode` (1.6.0): whether a switch floods to all destinations or to one that does it for
     /// it. Ours flood to all.

@@ -285,9 +285,10 @@ fn mark() -> Datum {
 /// The columns that make a logical switch ours.
 fn marked(database: &Database) -> Row {
     let capabilities = database.capabilities();
+    let row = Row::new().with("description", DESCRIPTION_MARK);
     let row = match capabilities.logical_switch_other_config {
-        true => Row::new().with("other_config", mark()),
-        false => Row::new().with("description", DESCRIPTION_MARK),
+        true => row.with("other_config", mark()),
+        false => row,
     };
     match capabilities.replication_mode {
         true => row.with("replication_mode", SOURCE_NODE),

@@ -10,7 +10,8 @@
 //!
 //! A logical switch that another controller left under the name of a network of ours is taken over with everything on it,
 //! but only when an operator says so (`l2gw adopt DEVICE`): until everything there has been declared to us, taking it over
-//! would remove what has not. Meanwhile the controller only adds to it; other logical switches do not wait.
+//! would remove what has not. Meanwhile the controller only adds to it; other logical switches do not wait. One that says in
+//! its description that it is ours has only lost the mark: it gets that back without asking.
 //!
 //! The same holds for one that lists a physical switch no more for which this database still has gateways: it was renamed,
 //! or is away for a moment, and nobody deleted what is there. The stamp tells which switches it was written for.
@@ -66,7 +67,9 @@ impl Guard {
         let wanted = &ground.desired.logical_switches;
         let foreign = there
             .iter()
-            .filter(|(name, l)| !l.owned && wanted.contains_key(*name))
+            .filter(|(name, l)| {
+                !l.owned && wanted.contains_key(*name) && !held.describes_as_ours(name)
+            })
             .map(|(name, _)| name.clone());
         let mut foreign: BTreeSet<_> = foreign.collect();
         if foreign.is_empty() {

@@ -8,6 +8,7 @@
 mod bench;
 mod continuity;
 mod convergence;
+mod converted;
 mod guard;
 mod lock;
 mod quarrel;
