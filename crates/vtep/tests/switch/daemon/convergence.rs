@@ -127,3 +127,42 @@ fn down_takes_everything_back() {
         forwards(&picture()).await;
     });
 }
+
+#[test]
+fn a_full_table_is_told_with_the_kernels_words_until_there_is_room() {
+    in_namespace(|| async {
+        let (mut switch, controller) = forwarding("", &picture()).await;
+        let key = model::value::Vni::new(456).unwrap();
+        let outside = vtep::kernel::name::InterfaceName::wan(&name("net-a"), key);
+        // A device like ours, but for the room in its table (IFLA_VXLAN_LIMIT), which nobody can change on a live one.
+        switch.kill().await;
+        ip(&format!("link delete {outside}"));
+        ip(&format!(
+            "link add {outside} group 77 type vxlan id 456 dstport 14789 local 192.0.2.1 nolearning ttl 64 maxaddress 1"
+        ));
+        switch.start("");
+        let told = until(&controller, "the fault", |held| {
+            let told = held.faults().remove("vtep")?;
+            told.contains("No space left on device").then_some(told)
+        })
+        .await;
+        // With one entry in it, two of the flood list and the two stations are too many.
+        assert!(told.contains("logical switch net-a: "), "{told}");
+        assert!(told.contains(&format!(" {outside} ")), "{told}");
+        let suffers = |network: &str| {
+            let complaints = controller.replica().read(|held| held.unwrap().complaints());
+            complaints
+                .of_switch(&"vtep".into(), &name(network))
+                .is_some()
+        };
+        assert!(suffers("net-a") && !suffers("net-b"), "{told}");
+
+        // There is room again.
+        ip(&format!("link delete {outside}"));
+        until(&controller, "no fault", |held| {
+            held.faults().is_empty().then_some(())
+        })
+        .await;
+        forwards(&picture()).await;
+    });
+}
