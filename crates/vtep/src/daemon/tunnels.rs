@@ -209,7 +209,7 @@ impl Task {
             return true;
         };
         let wanted = far_ends.iter().map(|(far, local)| {
-            let checked = shown.get(far).is_some_and(Tunnel::is_checked);
+            let row = shown.get(far).filter(|row| row.is_checked());
             let tunnel = PublishedTunnel {
                 local: *local,
                 bfd_config_local: [
@@ -217,12 +217,15 @@ impl Task {
                     ("bfd_dst_ip", Addresses::LOCAL.ip.to_string()),
                 ]
                 .into(),
-                bfd_status: match (checked, self.sessions.trouble.get(local)) {
-                    (false, _) => Some(BTreeMap::new()),
-                    (true, Some(trouble)) => {
+                bfd_status: match (row, self.sessions.trouble.get(local)) {
+                    (None, _) => Some(BTreeMap::new()),
+                    (Some(_), Some(trouble)) => {
                         Some([("enabled", "false".to_owned()), ("info", trouble.clone())].into())
                     }
-                    (true, None) => board.get(far).and_then(|told| told.status).map(status),
+                    (Some(row), None) => {
+                        let told = board.get(far).and_then(|told| told.status);
+                        told.map(|told| status(told, row))
+                    }
                 },
             };
             (*far, tunnel)
@@ -278,9 +281,21 @@ fn wish(row: &Tunnel) -> Wish {
     }
 }
 
-/// `bfd_status` (vtep(5)).
-fn status(status: Status) -> BTreeMap<&'static str, String> {
-    [
+/// What a row asks for that is not done, whatever it says.
+fn unsupported(row: &Tunnel) -> Option<String> {
+    let asks = |(key, nothing): (&'static str, &str)| {
+        let value = row.bfd_params.get(key).filter(|value| *value != nothing)?;
+        Some(format!("{key}={value}"))
+    };
+    let asked = [("decay_min_rx", "0"), ("forwarding_if_rx", "false")];
+    let asked: Vec<_> = asked.into_iter().filter_map(asks).collect();
+    (!asked.is_empty()).then(|| format!("not supported: {}", asked.join(", ")))
+}
+
+/// `bfd_status` (vtep(5)) of a row.
+fn status(status: Status, row: &Tunnel) -> BTreeMap<&'static str, String> {
+    let info = unsupported(row).map(|info| ("info", info));
+    let said = [
         ("enabled", "true".to_owned()),
         ("state", status.state.to_string()),
         ("forwarding", status.is_forwarding().to_string()),
@@ -290,6 +305,6 @@ fn status(status: Status) -> BTreeMap<&'static str, String> {
             "remote_diagnostic",
             status.remote_diagnostic.as_str().to_owned(),
         ),
-    ]
-    .into()
+    ];
+    said.into_iter().chain(info).collect()
 }

@@ -293,3 +293,18 @@ fn a_daemon_that_works_on_the_kernel_for_long_loses_no_far_end() {
         assert_eq!(says(&tunnel, "state"), "up");
     });
 }
+
+#[test]
+fn what_bfd_is_asked_for_and_does_not_do_is_told() {
+    in_namespace(|| async {
+        let (_switch, controller) = forwarding("", &picture()).await;
+        watch(&controller, true).await;
+        let down = tunnel(&controller, "a state", |it| says(it, "state") == "down").await;
+        assert_eq!(says(&down, "info"), "");
+        ask_for(&controller, "decay_min_rx", "5000").await;
+        ask_for(&controller, "forwarding_if_rx", "true").await;
+        let told = "not supported: decay_min_rx=5000, forwarding_if_rx=true";
+        let info = tunnel(&controller, "the info", |it| says(it, "info") == told).await;
+        assert_eq!(says(&info, "state"), "down");
+    });
+}
