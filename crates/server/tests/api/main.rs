@@ -22,7 +22,6 @@ mod lists;
 mod metrics;
 mod nonsense;
 mod old_switches;
-mod outages;
 mod quotas;
 mod remote;
 mod revisions;

@@ -10,6 +10,7 @@
 mod act;
 mod misfortune;
 mod model;
+mod outages;
 mod random;
 mod verdict;
 mod world;

@@ -98,25 +98,9 @@ impl World {
     }
 
     fn options(&self) -> Options {
-        use clap::Parser;
-        #[derive(Parser)]
-        struct Line {
-            #[command(flatten)]
-            options: Options,
-        }
         let database = self.directory.path().join("l2gw.db");
-        let database = database.display().to_string();
         let device = self.gate.target();
-        let line = [
-            "l2gw",
-            "--listen",
-            "127.0.0.1:0",
-            "--database",
-            &database,
-            "--device",
-            &device,
-        ];
-        Line::parse_from(line).options
+        options(&database.display().to_string(), &["--device", &device])
     }
 
     pub(crate) async fn kill_server(&mut self) {
@@ -456,4 +440,16 @@ fn devices(ports: u8) -> Value {
         .map(|name| json!({"name": name}))
         .collect();
     json!([{"device_name": "tor", "interfaces": interfaces}])
+}
+
+/// Options of a server on a free port and this database, as they are typed.
+pub(crate) fn options(database: &str, further: &[&str]) -> Options {
+    use clap::Parser;
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+    let line = ["l2gw", "--listen", "127.0.0.1:0", "--database", database];
+    Line::parse_from(line.iter().chain(further)).options
 }

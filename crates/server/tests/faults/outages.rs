@@ -8,15 +8,65 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use reqwest::Client;
 use reqwest::header::RETRY_AFTER;
 use serde_json::{Value, json};
+use server::Server;
 use testkit::postgres::Postgres;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::fixture::Fixture;
+use crate::world::options;
 
 /// How long anything may take on a machine with other things to do.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server without switches on a database that the test can hurt.
+struct Served {
+    client: Client,
+    base: String,
+    stop: oneshot::Sender<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Served {
+    async fn on(database: &str) -> Self {
+        let server = Server::start(options(database, &[])).await.unwrap();
+        let base = format!("http://{}", server.address.unwrap());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = tokio::spawn(async move {
+            let told = async { drop(stopped.await) };
+            server.serve(told).await.unwrap();
+        });
+        Self {
+            client: Client::new(),
+            base,
+            stop,
+            serving,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn get(&self, path: &str) -> Value {
+        let answer = self.client.get(self.url(path)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{path}");
+        answer.json().await.unwrap()
+    }
+
+    async fn health(&self) -> u16 {
+        let asked = self.client.get(self.url("/healthcheck")).send().await;
+        asked.unwrap().status().as_u16()
+    }
+
+    /// Returns when its database is closed.
+    async fn end(self) {
+        drop(self.stop);
+        self.serving.await.unwrap();
+    }
+}
 
 /// Clients that create remote gateways, each under a name of its own, and note which answers they got.
 struct Load {
@@ -27,7 +77,7 @@ struct Load {
 }
 
 impl Load {
-    fn on(server: &Fixture) -> Self {
+    fn on(server: &Served) -> Self {
         let (over, made, refused) = (
             Arc::<AtomicBool>::default(),
             Arc::<AtomicUsize>::default(),
@@ -97,7 +147,7 @@ impl Load {
     }
 
     /// Ends the clients and looks for everything that was answered 201.
-    async fn nothing_is_lost(self, server: &Fixture) {
+    async fn nothing_is_lost(self, server: &Served) {
         self.over.store(true, Ordering::Relaxed);
         let mut kept = BTreeSet::new();
         for client in self.clients {
@@ -115,24 +165,19 @@ impl Load {
     }
 }
 
-async fn health(server: &Fixture) -> u16 {
-    let asked = server.client.get(server.url("/healthcheck")).send().await;
-    asked.unwrap().status().as_u16()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgresql_that_is_restarted_under_load_costs_503_and_nothing_else() {
     let cluster = Postgres::start().unwrap();
     let url = cluster.create_database().unwrap();
-    let server = Fixture::with(|options| options.database = Some(url)).await;
+    let server = Served::on(&url).await;
     let load = Load::on(&server);
     load.makes().await;
     cluster.kill().unwrap();
     load.is_refused().await;
-    assert_eq!(health(&server).await, 503);
+    assert_eq!(server.health().await, 503);
     cluster.start_again().unwrap();
     load.makes().await;
-    assert_eq!(health(&server).await, 200);
+    assert_eq!(server.health().await, 200);
     load.nothing_is_lost(&server).await;
 }
 
@@ -140,7 +185,7 @@ async fn a_postgresql_that_is_restarted_under_load_costs_503_and_nothing_else() 
 async fn a_disk_that_is_full_costs_503_until_there_is_room() {
     let disk = Disk::new();
     let database = disk.path().join("l2gw.db").display().to_string();
-    let server = Fixture::with(|options| options.database = Some(database)).await;
+    let server = Served::on(&database).await;
     let load = Load::on(&server);
     load.makes().await;
     disk.fill();
@@ -149,7 +194,7 @@ async fn a_disk_that_is_full_costs_503_until_there_is_room() {
     disk.make_room();
     load.makes().await;
     load.nothing_is_lost(&server).await;
-    drop(server.end().await);
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +202,7 @@ async fn a_database_that_another_program_has_locked_costs_503_until_it_is_unlock
     let directory = tempfile::TempDir::new().unwrap();
     let database = directory.path().join("l2gw.db");
     let url = database.display().to_string();
-    let server = Fixture::with(|options| options.database = Some(url)).await;
+    let server = Served::on(&url).await;
     let load = Load::on(&server);
     load.makes().await;
     let program = "import sqlite3, sys\n\
