@@ -14,6 +14,7 @@ use model::resource::{Resource, cut};
 use model::row::{Row, Value};
 use model::validate::{self, Context};
 use store::Snapshot;
+use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::body::{self, Posted, Wrapper};
@@ -141,19 +142,29 @@ pub(super) async fn delete(
     let precondition = Precondition::of(request.headers())?;
     let asks = Asks::of(&api, &request, Operation::Delete)?;
     asks.cheaply(resource)?;
-    let mut recorder = api.audit.as_ref().map(|_| Recorder::new());
-    let changes = api
+    // What goes is written down beside, while the database deletes it: all other writes wait for the thread that does.
+    let beside = api.audit.as_ref().map(|_| Handle::current());
+    let recording = api
         .store
         .write(move |tx| {
             let row = current(tx, &asks, resource, &id)?;
             precondition.holds(&row)?;
-            if let Some(recorder) = &mut recorder {
-                gone_with(tx, &row, recorder)?;
-            }
-            tx.delete(resource.kind, row.id())?;
-            Ok(recorder.map(Recorder::finish))
+            let id = row.id();
+            let recording = match beside {
+                Some(beside) => {
+                    let gone = gone_with(tx, row)?;
+                    Some(beside.spawn_blocking(move || Recorder::new().deleted(&gone)))
+                }
+                None => None,
+            };
+            tx.delete(resource.kind, id)?;
+            Ok(recording)
         })
         .await?;
+    let changes = match recording {
+        Some(recording) => Some(recording.await.map_err(Fault::internal)?),
+        None => None,
+    };
     let response = StatusCode::NO_CONTENT.into_response();
     Ok(having_changed(response, changes))
 }

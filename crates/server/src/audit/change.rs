@@ -74,12 +74,15 @@ impl Recorder {
         self.finish()
     }
 
-    /// The row was deleted, by itself or along with another.
-    pub(crate) fn deleted(&mut self, row: &Row) {
-        self.note(Some(row), None);
+    /// The rows were deleted, one by itself and the others along with it.
+    pub(crate) fn deleted(mut self, rows: &[Row]) -> Changes {
+        for row in rows {
+            self.note(Some(row), None);
+        }
+        self.finish()
     }
 
-    pub(crate) fn finish(self) -> Changes {
+    fn finish(self) -> Changes {
         Changes(self.parts.into())
     }
 
@@ -121,18 +124,14 @@ impl Recorder {
     }
 }
 
-/// Notes the row as deleted, and all that goes with it.
+/// The row, and all that goes with it when it is deleted.
 ///
 /// # Errors
 /// The database cannot be read.
-pub(crate) fn gone_with(
-    tx: &mut dyn Snapshot,
-    row: &Row,
-    recorder: &mut Recorder,
-) -> Result<(), Fault> {
-    recorder.deleted(row);
+pub(crate) fn gone_with(tx: &mut dyn Snapshot, row: Row) -> Result<Vec<Row>, Fault> {
     let mut seen = HashSet::from([row.id()]);
     let mut parents = vec![(row.resource.kind, row.id())];
+    let mut gone = vec![row];
     while let Some((kind, id)) = parents.pop() {
         for (resource, attribute) in cascades(kind) {
             let has_children = cascades(resource.kind).next().is_some();
@@ -140,7 +139,7 @@ pub(crate) fn gone_with(
             tx.select(&query, &mut |row| {
                 let id: Uuid = row.id();
                 if seen.insert(id) {
-                    recorder.deleted(row);
+                    gone.push(row.clone());
                     if has_children {
                         parents.push((resource.kind, id));
                     }
@@ -149,7 +148,7 @@ pub(crate) fn gone_with(
             })?;
         }
     }
-    Ok(())
+    Ok(gone)
 }
 
 /// The attributes by which resources go with one of this kind.
