@@ -16,6 +16,7 @@
 //! | `around` | what happens around every request: its id, the log, the audit log |
 //! | `handlers` | what create, show, update, delete and list do |
 //! | `body` | request bodies: limits, wrappers, one object at a time |
+//! | `room` | how much memory the bodies of all requests may take together |
 //! | `once` | JSON without duplicate keys |
 //! | `query` | query parameters |
 //! | `list` | lists, streamed from the database to the socket |
@@ -38,6 +39,7 @@ mod once;
 pub mod openapi;
 mod query;
 mod quotas;
+mod room;
 mod router;
 
 use std::sync::Arc;
@@ -54,6 +56,7 @@ use crate::status::Board;
 
 pub(crate) use self::around::{REQUEST_ID, new_request_id};
 pub(crate) use self::errors::{Refused, method_not_allowed};
+pub use self::room::Bodies;
 pub use self::router::router;
 
 /// What the handlers work with.
@@ -71,8 +74,8 @@ pub struct Api {
     pub rules: Rules,
     /// Where changes are recorded, if they are.
     pub audit: Option<Audit>,
-    /// Bounds for request bodies.
-    pub limits: Limits,
+    /// Bounds for request bodies, and the room they have.
+    pub bodies: Bodies,
 }
 
 /// Bounds for request bodies.
@@ -80,17 +83,26 @@ pub struct Api {
 pub struct Limits {
     /// Largest body, in bytes.
     pub body: usize,
+    /// Largest sum of the bodies of requests that are under way, in bytes; small bodies do not count.
+    pub bodies: usize,
+    /// Longest time that a body waits for its room among these.
+    pub room_within: Duration,
     /// Longest time without a byte of a body that was announced.
     pub silence: Duration,
     /// Slowest pace of a body over all the time it takes beyond that, in bytes a second.
     pub pace: u32,
+    /// The same while others wait for room.
+    pub crowded_pace: u32,
 }
 
 impl Limits {
-    /// A bulk of 100,000 MACs is about 9 MB.
+    /// A bulk of 100,000 MACs is about 9 MB. Clients and proxies wait for an answer for a minute, most of them.
     pub const DEFAULT: Self = Self {
         body: 64 << 20,
+        bodies: 128 << 20,
+        room_within: Duration::from_secs(30),
         silence: Duration::from_secs(30),
         pace: 16 << 10,
+        crowded_pace: 1 << 20,
     };
 }

@@ -43,6 +43,10 @@ pub struct Options {
     /// Largest request body, in bytes.
     #[arg(long, value_name = "BYTES", default_value_t = Limits::DEFAULT.body)]
     pub body_limit: usize,
+    /// Most bytes of request bodies under way at a time, those over 64 KiB; further ones wait, up to 30 s, and are then
+    /// answered 503. Twice --body-limit where left out.
+    #[arg(long, value_name = "BYTES")]
+    pub body_total_limit: Option<usize>,
     /// Most connections of clients at a time; when all are at work, further ones are answered 503.
     #[arg(long, value_name = "NUMBER", default_value_t = Bounds::DEFAULT.connections)]
     pub connection_limit: usize,

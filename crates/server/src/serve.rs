@@ -11,7 +11,7 @@ use store::{OpenError, Store};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::{Api, Limits, router};
+use crate::api::{Api, Bodies, Limits, router};
 use crate::audit::{Audit, AuditError, Record};
 use crate::auth::Auth;
 use crate::auth::options::AuthError;
@@ -32,6 +32,16 @@ pub enum StartError {
         "refusing to listen on {0} without authentication: use a loopback address such as 127.0.0.1:9720, or unix:PATH, or name --token-file or --keystone-url"
     )]
     NotLoopback(SocketAddr),
+    /// Bodies that are allowed would never find room.
+    #[error(
+        "--body-total-limit {total} is less than --body-limit {body}: a body of that size would never be taken"
+    )]
+    BodyLimits {
+        /// Of one, in bytes.
+        body: usize,
+        /// Of all, in bytes.
+        total: usize,
+    },
     /// The port or socket cannot be had.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
@@ -154,6 +164,7 @@ impl Server {
     /// It cannot start.
     pub async fn start(options: Options) -> Result<Self, StartError> {
         openstack::tls::choose_cryptography();
+        let limits = limits(options.body_limit, options.body_total_limit)?;
         let certificate = match options.tls_certificate.zip(options.tls_private_key) {
             Some((chain, key)) => Some(Arc::new(Certificate::read(chain, key)?)),
             None => None,
@@ -191,10 +202,7 @@ impl Server {
                 quotas: Quotas::new(&options.quota),
             },
             audit: audit.clone(),
-            limits: Limits {
-                body: options.body_limit,
-                ..Limits::DEFAULT
-            },
+            bodies: Bodies::new(limits),
         });
         let operations = operations::in_front_of(
             router,
@@ -255,6 +263,22 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The bounds of bodies. As long as nobody says how much all of them may take together, two of the largest have room.
+fn limits(body: usize, total: Option<usize>) -> Result<Limits, StartError> {
+    let bodies = total.unwrap_or(body.saturating_mul(2));
+    if bodies < body {
+        return Err(StartError::BodyLimits {
+            body,
+            total: bodies,
+        });
+    }
+    Ok(Limits {
+        body,
+        bodies,
+        ..Limits::DEFAULT
+    })
 }
 
 /// Says at once what would otherwise show with the first request: that Keystone is away, or does not know the service user.

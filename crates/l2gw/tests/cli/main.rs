@@ -8,6 +8,7 @@
 mod audit;
 mod config;
 mod db;
+mod memory;
 mod place;
 mod shell;
 mod specification;

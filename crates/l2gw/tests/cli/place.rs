@@ -103,6 +103,15 @@ impl Place {
         Some(place)
     }
 
+    /// What the server has in memory, in bytes (VmRSS of proc_pid_status(5)).
+    pub(crate) fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.id()));
+        let status = status.unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kibibytes = resident.unwrap().trim().trim_end_matches(" kB");
+        kibibytes.parse::<u64>().unwrap() << 10
+    }
+
     /// Tells the server to read its files again.
     pub(crate) fn hang_up(&self) {
         let id = self.server.id().to_string();

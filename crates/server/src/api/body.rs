@@ -18,14 +18,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use tokio::time::Instant;
 
-use super::Limits;
 use super::once::{Members, Object};
+use super::room::{Bodies, Room, SMALL};
 
-/// Larger bodies are parsed on a thread of their own.
-const INLINE: usize = 64 << 10;
-
-/// As much memory is set aside for a body before it arrives, at most.
-const AT_ONCE: usize = 1 << 20;
+/// How often a body that is slow is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The keys under which objects stand in bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,44 +139,73 @@ pub(super) fn object_in(bytes: &[u8], key: &str) -> Result<Map<String, Json>, Fa
     }
 }
 
+/// A body that has arrived, and its room.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) bytes: Bytes,
+    room: Room,
+}
+
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 for a body over the limit, 408 for one that does not arrive, 400 for one that breaks off.
-pub(super) async fn read(request: Request, limits: Limits) -> Result<Bytes, Fault> {
-    let mut arrival = Arrival::begins(limits);
+/// 413 for a body over the limit, 503 for one that finds no room, 408 for one that does not arrive, 400 for one that
+/// breaks off.
+pub(super) async fn read(request: Request, bodies: &Bodies) -> Result<Arrived, Fault> {
+    let limit = bodies.limits.body;
+    let mut arrival = Arrival::begins(bodies);
     // A client that asks first (RFC 9110 section 10.1.1) sends nothing if it is refused: there is nothing to drain.
     let asks = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
-    let announced = body.size_hint().lower();
-    if announced > u64::try_from(limits.body).unwrap_or(u64::MAX) {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    let mut room = Room::default();
+    let found = match announced {
+        _ if announced > limit => Err(too_large(limit)),
+        ..=SMALL => Ok(()),
+        _ => arrival.find(&mut room, announced).await,
+    };
+    if let Err(fault) = found {
         if !asks {
-            drain(body, limits, arrival).await;
+            drain(body, arrival).await;
         }
-        return Err(too_large(limits));
+        return Err(fault);
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(announced).unwrap_or_default().min(AT_ONCE));
+    let mut bytes = Vec::with_capacity(announced);
     while let Some(part) = arrival.next_part(&mut body).await? {
-        if bytes.len() + part.len() > limits.body {
+        let length = bytes.len() + part.len();
+        let found = match length {
+            _ if length > limit => Err(too_large(limit)),
+            // One that does not say how long it is may become as long as any.
+            _ if length > SMALL && room.is_none() => arrival.find(&mut room, limit).await,
+            _ => Ok(()),
+        };
+        if let Err(fault) = found {
             drop(bytes);
-            drain(body, limits, arrival).await;
-            return Err(too_large(limits));
+            drain(body, arrival).await;
+            return Err(fault);
         }
         bytes.extend_from_slice(&part);
     }
-    Ok(bytes.into())
+    room.shrink_to(bytes.len());
+    Ok(Arrived {
+        bytes: bytes.into(),
+        room,
+    })
 }
 
-/// Runs `parse` on a body: at once if it is small, otherwise where it keeps no other request waiting.
+/// Runs `parse` on a body: at once if it is small, otherwise where it keeps no other request waiting. The room is for as
+/// long as what was parsed is there.
 ///
 /// # Errors
 /// What `parse` answers.
-pub(super) async fn parsed<T, F>(bytes: Bytes, parse: F) -> Result<T, Fault>
+pub(super) async fn parsed<T, F>(arrived: Arrived, parse: F) -> Result<(T, Room), Fault>
 where
     T: Send + 'static,
     F: FnOnce(&[u8]) -> Result<T, Fault> + Send + 'static,
 {
-    beside(bytes.len() > INLINE, move || parse(&bytes)).await
+    let Arrived { bytes, room } = arrived;
+    let much = bytes.len() > SMALL;
+    beside(much, move || Ok((parse(&bytes)?, room))).await
 }
 
 /// Runs `work`: where it keeps no other request waiting if there is `much` of it, otherwise at once.
@@ -200,39 +226,61 @@ where
 }
 
 /// A body on its way in: when it must be there.
-struct Arrival {
-    limits: Limits,
+struct Arrival<'b> {
+    bodies: &'b Bodies,
     began: Instant,
     received: usize,
+    /// When the last part of it came.
+    heard: Instant,
 }
 
-impl Arrival {
-    fn begins(limits: Limits) -> Self {
+impl<'b> Arrival<'b> {
+    fn begins(bodies: &'b Bodies) -> Self {
+        let now = Instant::now();
         Self {
-            limits,
-            began: Instant::now(),
+            bodies,
+            began: now,
             received: 0,
+            heard: now,
         }
+    }
+
+    /// Finds room. The time that this takes is not the client's.
+    async fn find(&mut self, room: &mut Room, bytes: usize) -> Result<(), Fault> {
+        let began = Instant::now();
+        let found = self.bodies.room(bytes).await;
+        self.began += began.elapsed();
+        self.heard = Instant::now();
+        *room = found?;
+        Ok(())
     }
 
     /// When a client has been silent for too long, or as slow as one that means to stay for ever.
     fn deadline(&self) -> Instant {
-        let Limits { silence, pace, .. } = self.limits;
+        let limits = self.bodies.limits;
+        let pace = match self.bodies.are_crowded() {
+            true if self.received > SMALL => limits.crowded_pace,
+            _ => limits.pace,
+        };
         let earned = self.received as f64 / f64::from(pace.max(1));
-        let overdue = self.began + silence + Duration::from_secs_f64(earned);
-        overdue.min(Instant::now() + silence)
+        let overdue = self.began + limits.silence + Duration::from_secs_f64(earned);
+        overdue.min(self.heard + limits.silence)
     }
 
     async fn next_part(&mut self, body: &mut Body) -> Result<Option<Bytes>, Fault> {
         loop {
-            let frame = tokio::time::timeout_at(self.deadline(), body.frame())
-                .await
-                .map_err(|_| {
-                    Fault::new(
-                        FaultKind::RequestTimeout,
-                        "The request body did not arrive in time.",
-                    )
-                })?;
+            // The room may become crowded while nothing comes.
+            let look = self.deadline().min(Instant::now() + LOOK);
+            let Ok(frame) = tokio::time::timeout_at(look, body.frame()).await else {
+                if Instant::now() < self.deadline() {
+                    continue;
+                }
+                return Err(Fault::new(
+                    FaultKind::RequestTimeout,
+                    "The request body did not arrive in time.",
+                ));
+            };
+            self.heard = Instant::now();
             match frame {
                 None => return Ok(None),
                 Some(Ok(frame)) => {
@@ -255,8 +303,8 @@ impl Arrival {
 
 /// Takes in, and drops, what a client still sends of a body that was refused: a client that is cut off while it sends
 /// often never reads the refusal. No more than the limit over again.
-async fn drain(mut body: Body, limits: Limits, mut arrival: Arrival) {
-    let mut left = limits.body;
+async fn drain(mut body: Body, mut arrival: Arrival<'_>) {
+    let mut left = arrival.bodies.limits.body;
     while let Ok(Some(part)) = arrival.next_part(&mut body).await {
         match left.checked_sub(part.len()) {
             Some(rest) => left = rest,
@@ -333,9 +381,9 @@ fn malformed(cause: serde_json::Error) -> Fault {
     )
 }
 
-fn too_large(limits: Limits) -> Fault {
+fn too_large(limit: usize) -> Fault {
     Fault::new(
         FaultKind::BodyTooLarge,
-        format!("The request body is larger than {} bytes.", limits.body),
+        format!("The request body is larger than {limit} bytes."),
     )
 }

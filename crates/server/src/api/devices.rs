@@ -150,7 +150,7 @@ async fn accept_removal(
     InPath(name): InPath,
     request: Request,
 ) -> Result<Response, Refused> {
-    let body = body::read(request, api.limits).await?;
+    let body = body::read(request, &api.bodies).await?.bytes;
     let device = find(&api, &name).await?;
     device.compared()?;
     let agreed: Agreed = match body.is_empty() {

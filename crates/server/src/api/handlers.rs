@@ -21,6 +21,7 @@ use super::body::{self, Posted, Wrapper};
 use super::caller::Caller;
 use super::errors::{JSON, Refused, method_not_allowed};
 use super::list::{self, CHUNK};
+use super::room::Room;
 use super::{Api, query};
 use crate::audit::{Changes, Recorder, gone_with};
 use crate::auth::{Auth, Operation};
@@ -46,9 +47,9 @@ pub(super) async fn create(
 ) -> Result<Response, Refused> {
     let caller = caller(&request)?;
     let project = Arc::clone(&caller.project_id);
-    let bytes = body::read(request, api.limits).await?;
+    let arrived = body::read(request, &api.bodies).await?;
     let preferred = wrapper(resource, parent.as_ref());
-    let posted = body::parsed(bytes, move |bytes| {
+    let (posted, room) = body::parsed(arrived, move |bytes| {
         let context = Context {
             project: &project,
             parent: parent.as_ref().map(|p| (p.attribute, p.id.as_str())),
@@ -63,11 +64,11 @@ pub(super) async fn create(
     } = posted;
     api.auth.check_new(&caller, resource, &rows)?;
     let rules = api.rules.clone();
-    let rows = api
+    let (rows, room) = api
         .store
         .write(move |tx| {
             rules.create(tx, &mut rows, bulk)?;
-            Ok(rows)
+            Ok((rows, room))
         })
         .await?;
     let (rows, changes) = match &api.audit {
@@ -82,7 +83,7 @@ pub(super) async fn create(
     };
     let body = match rows.as_slice() {
         [row] if !bulk => Body::from(one(&api, wrapper, &Projection::all(resource), row)),
-        _ => many(api, resource, wrapper, rows),
+        _ => many(api, resource, wrapper, rows, room),
     };
     Ok(having_changed(json(StatusCode::CREATED, body), changes))
 }
@@ -108,8 +109,9 @@ pub(super) async fn update(
 ) -> Result<Response, Refused> {
     let precondition = Precondition::of(request.headers())?;
     let asks = Asks::of(&api, &request, Operation::Update)?;
-    let bytes = body::read(request, api.limits).await?;
-    let (wrapper, changes) = body::parsed(bytes, move |bytes| body::put(resource, bytes)).await?;
+    let arrived = body::read(request, &api.bodies).await?;
+    let put = body::parsed(arrived, move |bytes| body::put(resource, bytes));
+    let ((wrapper, changes), _room) = put.await?;
     if !resource.updatable {
         return Err(method_not_allowed());
     }
@@ -372,13 +374,20 @@ fn one(api: &Api, wrapper: Wrapper, projection: &Projection, row: &Row) -> Vec<u
     out
 }
 
-/// The reply to a bulk: written while it is sent, so that it is never whole in memory.
-fn many(api: Api, resource: &'static Resource, wrapper: Wrapper, rows: Vec<Row>) -> Body {
+/// The reply to a bulk: written while it is sent, so that it is never whole in memory. The rows are, and have the room of
+/// the body that they came from.
+fn many(
+    api: Api,
+    resource: &'static Resource,
+    wrapper: Wrapper,
+    rows: Vec<Row>,
+    room: Room,
+) -> Body {
     let mut out = opening(wrapper.collection);
     out.push(b'[');
     let projection = Projection::all(resource);
-    let state = (out, rows.into_iter().peekable(), false);
-    Body::from_stream(stream::unfold(state, move |(mut out, mut rows, ended)| {
+    let state = (out, rows.into_iter().peekable(), room, false);
+    let written = stream::unfold(state, move |(mut out, mut rows, room, ended)| {
         let chunk = (!ended).then(|| {
             while out.len() < CHUNK
                 && let Some(row) = rows.next()
@@ -389,8 +398,9 @@ fn many(api: Api, resource: &'static Resource, wrapper: Wrapper, rows: Vec<Row>)
             Ok::<_, std::convert::Infallible>(Bytes::from(std::mem::take(&mut out)))
         });
         let ended = rows.peek().is_none();
-        std::future::ready(chunk.map(|chunk| (chunk, (out, rows, ended))))
-    }))
+        std::future::ready(chunk.map(|chunk| (chunk, (out, rows, room, ended))))
+    });
+    Body::from_stream(written)
 }
 
 /// `{"key":`

@@ -106,11 +106,12 @@ async fn details(State(api): State<Api>, InPath(project): InPath) -> Answer {
 }
 
 async fn update(State(api): State<Api>, InPath(project): InPath, request: Request) -> Answer {
-    let bytes = body::read(request, api.limits).await?;
+    let arrived = body::read(request, &api.bodies).await?;
+    let (wanted, _room) = body::parsed(arrived, wanted).await?;
     let Wanted {
         limits: wanted,
         check,
-    } = body::parsed(bytes, wanted).await?;
+    } = wanted;
     named(&project)?;
     let quotas = api.rules.quotas;
     let (limits, changes) = api

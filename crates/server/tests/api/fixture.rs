@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::status::Report;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
-use server::api::{Api, Limits};
+use server::api::{Api, Bodies, Limits};
 use server::auth::options::AuthOptions;
 use server::controller::connections::SwitchOptions;
 use server::http::Bounds;
@@ -193,6 +193,7 @@ pub(crate) fn options(directory: &TempDir) -> Options {
         tls_certificate: None,
         tls_private_key: None,
         body_limit: 64 << 20,
+        body_total_limit: None,
         connection_limit: 4096,
         audit: server::audit::AuditOptions::default(),
         operations: OperationsOptions::default(),
@@ -266,7 +267,7 @@ pub(crate) async fn answering(store: Store, limits: Limits, bounds: Bounds) -> S
         auth: Arc::new(AuthOptions::default().open().unwrap()),
         rules: Rules::default(),
         audit: None,
-        limits,
+        bodies: Bodies::new(limits),
     });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

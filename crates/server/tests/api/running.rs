@@ -37,6 +37,8 @@ async fn what_stands_in_the_way_of_a_start_is_said_in_one_line() {
             "{line}"
         );
     }
+    let line = why_not(|options| options.body_total_limit = Some(1000)).await;
+    assert!(line.contains("--body-limit 67108864"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -286,6 +286,106 @@ async fn a_body_that_drips_in_is_408() {
     assert_eq!(refusal(&answer.await).0, 408);
 }
 
+/// A POST of a body of this size that makes no sense.
+fn large(size: usize) -> Vec<u8> {
+    let mut request = head_of(size).into_bytes();
+    request.resize(request.len() + size, b' ');
+    request
+}
+
+fn head_of(size: usize) -> String {
+    format!(
+        "POST /v2.0/networks HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_share_their_room_and_small_ones_need_none() {
+    let size = 1 << 20;
+    let address = bounded(|_, limits| {
+        limits.body = size;
+        limits.bodies = size;
+        limits.room_within = Duration::from_millis(300);
+    })
+    .await;
+    blocking(move || {
+        let mut first = connected(address);
+        let request = large(size);
+        let (half, other_half) = request.split_at(size / 2);
+        first.write_all(half).unwrap();
+        // Until the first one is at home there may be room for another.
+        let given_up = Instant::now() + PATIENCE;
+        let away = loop {
+            let answer = said_to(address, &request);
+            if refusal(&answer).0 != 400 {
+                break answer;
+            }
+            assert!(Instant::now() < given_up, "there is always room");
+        };
+        let (status, kind, message) = refusal(&away);
+        assert_eq!((status, kind.as_str()), (503, "ServiceUnavailable"));
+        assert!(
+            message.starts_with("Room for a request body of 1048576 bytes"),
+            "{message}"
+        );
+        assert!(away.contains("retry-after: "), "{away}");
+        // One that does not say how long it is is taken for the longest.
+        let chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", 100_000, " ".repeat(100_000));
+        let unknown = head_of(0).replace("Content-Length: 0", "Transfer-Encoding: chunked");
+        let answer = said_to(address, format!("{unknown}{chunk}").as_bytes());
+        assert_eq!(refusal(&answer).0, 503, "{answer}");
+        // Those that ask for little do not notice.
+        let small = head_of(14) + "{\"network\":{}}";
+        assert!(said_to(address, small.as_bytes()).starts_with("HTTP/1.1 201"));
+
+        first.write_all(other_half).unwrap();
+        assert_eq!(refusal(&rest(&first)).0, 400);
+        for request in [request, format!("{unknown}{chunk}").into_bytes()] {
+            assert_eq!(
+                refusal(&said_to(address, &request)).0,
+                400,
+                "the room is free again"
+            );
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_use_its_room_makes_room_for_others() {
+    let size = 1 << 20;
+    let address = bounded(|_, limits| {
+        limits.body = size;
+        limits.bodies = size;
+        limits.room_within = PATIENCE;
+        limits.silence = Duration::from_secs(2);
+        // As slow as it likes, as long as nobody waits.
+        limits.pace = 1;
+        limits.crowded_pace = u32::MAX;
+    })
+    .await;
+    blocking(move || {
+        let mut slow = connected(address);
+        slow.write_all(&large(size)[..size / 2]).unwrap();
+        slow.set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        // By now it would be late, had anybody waited.
+        let late = Instant::now() + Duration::from_secs(4);
+        while Instant::now() < late {
+            slow.write_all(b" ").unwrap();
+            assert!(slow.peek(&mut [0]).is_err(), "it is refused for nothing");
+        }
+        let other = std::thread::spawn(move || said_to(address, &large(size)));
+        while slow.write_all(b" ").is_ok() && slow.peek(&mut [0]).is_err() {
+            assert!(Instant::now() < late + PATIENCE, "it may go on");
+        }
+        slow.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(refusal(&rest(&slow)).0, 408);
+        assert_eq!(refusal(&other.join().unwrap()).0, 400, "the other was read");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_closes_halfway_is_forgotten() {
     let server = Fixture::start().await;

@@ -34,6 +34,7 @@ impl Asked {
             tls_certificate: None,
             tls_private_key: None,
             body_limit: 1 << 20,
+            body_total_limit: None,
             connection_limit: 100,
             audit: server::audit::AuditOptions::default(),
             operations: OperationsOptions::default(),
