@@ -190,3 +190,70 @@ pub(crate) fn addresses() -> io::Result<Vec<Address>> {
     });
     with_mtu.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sched::{CloneFlags, unshare};
+    use std::process::Command;
+    use testkit::netns::{Netns, unique_prefix};
+
+    fn run(program: &str, arguments: &[&str]) {
+        let done = Command::new(program).args(arguments).status();
+        assert!(done.unwrap().success(), "{program} {arguments:?}");
+    }
+
+    fn names(places: &Places) -> Vec<Option<String>> {
+        let underlays = places.underlays.all();
+        underlays.map(|underlay| places.name(underlay)).collect()
+    }
+
+    #[test]
+    fn what_is_left_in_earlier_namespaces_is_remembered_until_it_is_gone() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let state_dir = tempfile::tempdir().unwrap();
+        let [first, second] = [(); 2].map(|()| Netns::create(&unique_prefix()).unwrap());
+        let open = |name: Option<&str>| Places::open(name, state_dir.path()).unwrap();
+        let left = |netns: &Netns, verb| {
+            let place = ["netns", "exec", netns.name()];
+            run(
+                "ip",
+                &[&place[..], &["nft", verb, "table", "inet", "l2gw"]].concat(),
+            );
+        };
+        assert_eq!(names(&open(None)), [None]);
+        assert!(!Memory::file(state_dir.path()).exists());
+        let name = |netns: &Netns| Some(netns.name().to_owned());
+        assert_eq!(names(&open(Some(first.name()))), [None, name(&first)]);
+        left(&first, "add");
+        let mut both = names(&open(Some(second.name())));
+        both.sort();
+        let mut wanted = [None, name(&first), name(&second)];
+        wanted.sort();
+        assert_eq!(both, wanted);
+        assert_eq!(names(&open(None)), [None, name(&first)]);
+        left(&first, "delete");
+        assert_eq!(names(&open(None)), [None]);
+        assert!(!Memory::file(state_dir.path()).exists());
+    }
+
+    #[test]
+    fn a_namespace_with_two_names_is_one() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let state_dir = tempfile::tempdir().unwrap();
+        let netns = Netns::create(&unique_prefix()).unwrap();
+        let other = Netns::create(&unique_prefix()).unwrap();
+        let [one, two] = [&netns, &other].map(|netns| format!("/run/netns/{}", netns.name()));
+        run("umount", &[&two]);
+        run("mount", &["--bind", &one, &two]);
+        let place = ["netns", "exec", netns.name()];
+        run(
+            "ip",
+            &[&place[..], &["nft", "add", "table", "inet", "l2gw"]].concat(),
+        );
+        Places::open(Some(netns.name()), state_dir.path()).unwrap();
+        let seen = names(&Places::open(Some(other.name()), state_dir.path()).unwrap());
+        run("umount", &[&two]);
+        assert_eq!(seen, [None, Some(other.name().to_owned())]);
+    }
+}

@@ -142,6 +142,24 @@ fn a_switch_with_a_port_on_an_interface_that_does_not_exist_says_so_and_ends() -
 }
 
 #[test]
+fn a_switch_whose_wan_is_in_a_namespace_that_does_not_exist_says_so_and_ends() -> Result<()> {
+    let place = Place::new()?;
+    let state = place.path("vtep");
+    let switch = ["vtep", "--name", "bgw", "--state-dir", &state];
+    let ends = ["--tunnel-ip", "192.0.2.1", "--wan-ip", "198.51.100.1"];
+    place.fails_in_one_line(
+        &[&switch[..], &ends, &["--wan-netns", "nosuch0"]].concat(),
+        "this host has no network namespace nosuch0",
+    )?;
+    assert_eq!(
+        place.netns.processes()?,
+        [],
+        "an ovsdb-server was left behind"
+    );
+    Ok(())
+}
+
+#[test]
 fn sighup_reads_the_certificates_for_switches_again_and_a_bad_one_changes_nothing() -> Result<()> {
     let place = Place::new()?;
     let authority = CertificateAuthority::new()?;
