@@ -10,6 +10,7 @@ mod http;
 mod machine;
 mod measurement;
 mod memory;
+mod processor;
 mod product;
 mod report;
 mod stations;

@@ -21,4 +21,5 @@ pub mod postgres;
 pub mod python;
 pub mod run;
 pub mod shell;
+pub mod stream;
 pub mod topology;

@@ -1,10 +1,14 @@
 //! Proves the fixture: with border gateways made by hand, out of the same kernel parts that the product uses, two clouds
 //! become one network; without, they stay two.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use testkit::frame::{BROADCAST, Ethernet};
 use testkit::run::{CONVERGES_WITHIN, eventually};
-use testkit::topology::{CloudPlan, Topology};
+use testkit::stream::Stream;
+use testkit::topology::{CloudPlan, Topology, WAN};
 
 /// The key the picture of the specification uses on the WAN.
 const WAN_VNI: u32 = 456;
@@ -134,4 +138,38 @@ fn topology_names(topology: &Topology) -> Vec<String> {
     }
     assert_eq!(names.len(), 9);
     names
+}
+
+#[test]
+fn a_stream_tells_each_way_what_was_lost_while_the_wan_was_down() -> Result<()> {
+    let topology = Topology::two_clouds()?;
+    let [a, b] = topology.all()?;
+    a.stretch_by_hand(WAN_VNI, &[b.gateway.wan_ip])?;
+    b.stretch_by_hand(WAN_VNI, &[a.gateway.wan_ip])?;
+    let (one, other) = (a.vm()?, b.vm()?);
+    one.wait_until_reaches(other)?;
+    let moment = Duration::from_millis(300);
+
+    let stream = Stream::between(one, other, 500)?;
+    sleep(moment);
+    for way in stream.stop()? {
+        assert!(
+            way.sent >= 50 && way.lost() == 0,
+            "nothing is in the way: {way}"
+        );
+    }
+
+    let stream = Stream::between(one, other, 500)?;
+    sleep(moment);
+    a.gateway.netns.ip(&format!("link set {WAN} down"))?;
+    sleep(moment);
+    a.gateway.netns.ip(&format!("link set {WAN} up"))?;
+    sleep(moment);
+    for way in stream.stop()? {
+        assert!(
+            way.lost() > 0 && way.arrived > 0,
+            "cut in the middle: {way}"
+        );
+    }
+    Ok(())
 }

@@ -55,9 +55,17 @@ pub(crate) fn write(count: u32) -> Result<Duration> {
     Ok(there.duration_since(start))
 }
 
+/// What networks took.
+pub(crate) struct Networks {
+    /// Until all devices were up.
+    pub(crate) made: Duration,
+    /// Until none was left.
+    pub(crate) deleted: Duration,
+}
+
 /// Makes so many networks in a fresh kernel: a bridge, a VXLAN device inside and one on the WAN, a host and a remote gateway
-/// that flood, a station with an address. Returns the time until all devices are up.
-pub(crate) fn write_networks(count: u32) -> Result<Duration> {
+/// that flood, a station with an address. Then deletes them, as many devices by one message as makes it no faster.
+pub(crate) fn networks(count: u32) -> Result<Networks> {
     let netns = Netns::create(&unique_prefix())?;
     netns.ip("address add 10.9.0.1/32 dev lo")?;
     let watch = KernelWatch::start(&netns)?;
@@ -80,27 +88,33 @@ pub(crate) fn write_networks(count: u32) -> Result<Duration> {
         Ok(start)
     })?;
     let there = watch.wait_up(usize::try_from(3 * count)?)?;
-    drop(watch);
-    // Not all at once with the namespace: for a bridge the kernel takes 10 ms, while it changes no device for anybody, and
-    // whoever measures next would wait for them all.
+    let start_of_deletion = Instant::now();
     netns.enter(|| {
         let mut kernel = Kernel::open()?;
-        for first in (0..count).step_by(BRIDGES_AT_ONCE) {
-            let networks = (first..count).take(BRIDGES_AT_ONCE).map(Network::nth);
-            let doom = networks.flat_map(Network::doom);
+        let networks = || (0..count).map(Network::nth);
+        let tunnels = networks().flat_map(|network| [network.inside, network.wan]);
+        let bridges = networks().map(|network| network.bridge);
+        let doomed: Vec<u32> = tunnels.chain(bridges).collect();
+        for doomed in doomed.chunks(DOOMED_AT_ONCE) {
+            let mark = doomed.iter();
+            let mark = mark.map(|index| (link(*index, vec![LinkAttribute::Group(DOOMED)]), 0));
             let mut message = LinkMessage::default();
             message.attributes = vec![LinkAttribute::Group(DOOMED)];
             let delete = (RouteNetlinkMessage::DelLink(message), 0);
-            kernel.write(doom.chain([delete]))?;
+            kernel.write(mark.chain([delete]))?;
         }
         Ok(())
     })?;
-    Ok(there.duration_since(start))
+    let gone = watch.wait_up(0)?;
+    Ok(Networks {
+        made: there.duration_since(start),
+        deleted: gone.duration_since(start_of_deletion),
+    })
 }
 
-/// A link group of devices that are to go, and how many bridges go by one message.
+/// A link group of devices that are to go, and how many of them go by one message.
 const DOOMED: u32 = 0xd00;
-const BRIDGES_AT_ONCE: usize = 4;
+const DOOMED_AT_ONCE: usize = 64;
 
 /// Numbers of the devices of the n-th network, chosen beforehand, so that one batch can make devices and refer to them.
 #[derive(Clone, Copy)]
@@ -160,11 +174,6 @@ impl Network {
             device(self.inside, inside, InfoKind::Vxlan, vxlan(20_000, 4789)),
             device(self.wan, wan, InfoKind::Vxlan, vxlan(10_000, 14789)),
         ]
-    }
-
-    fn doom(self) -> [(RouteNetlinkMessage, u16); 3] {
-        [self.bridge, self.inside, self.wan]
-            .map(|index| (link(index, vec![LinkAttribute::Group(DOOMED)]), 0))
     }
 
     fn contents(self) -> Vec<(RouteNetlinkMessage, u16)> {
@@ -334,7 +343,8 @@ mod tests {
     #[test]
     fn what_is_written_is_seen() -> Result<()> {
         assert!(write(1000)? > Duration::ZERO);
-        assert!(write_networks(10)? > Duration::ZERO);
+        let networks = networks(10)?;
+        assert!(networks.made > Duration::ZERO && networks.deleted > Duration::ZERO);
         Ok(())
     }
 }

@@ -90,6 +90,8 @@ impl Gateway<'_> {
             next += 1;
             let in_ovsdb = ovsdb.wait(usize::try_from(next)?)?;
             let in_kernel = kernel.wait(usize::try_from(next)?)?;
+            runs.one_answered
+                .push_time(post.answered.duration_since(post.sent));
             runs.one_to_ovsdb
                 .push_time(in_ovsdb.duration_since(post.sent));
             runs.one_to_kernel

@@ -27,6 +27,8 @@ const WAN_KEY: u32 = 10_000;
 /// Where every network has a host, and where all stations are.
 const INSIDE_HOST: Ipv4Addr = Ipv4Addr::new(10, 1, 0, 11);
 const REMOTE_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 99);
+/// The port that every switch has and that leads nowhere.
+const NOWHERE: &str = "border";
 /// The WAN key of the network that joins two clouds, and its place on the port.
 pub(super) const JOINED_KEY: u32 = 456;
 const JOINED_VLAN: i64 = 4094;
@@ -55,6 +57,13 @@ struct Identity {
     uuid: ovsdb::column::Reference,
 }
 
+#[derive(Deserialize)]
+struct Port {
+    #[serde(rename = "_uuid")]
+    uuid: ovsdb::column::Reference,
+    name: String,
+}
+
 impl Controller {
     pub(super) fn connect(socket: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,11 +73,14 @@ impl Controller {
         let target = format!("unix:{}", socket.display()).parse()?;
         let (session, port) = runtime.block_on(async {
             let session = Session::connect(&target, &SessionOptions::default()).await?;
-            let ports = Operation::select("Physical_Port", [], ["_uuid"]);
+            let ports = Operation::select("Physical_Port", [], ["_uuid", "name"]);
             let outcome = session
                 .transact(DATABASE, &Transaction::new().with(ports))
                 .await?;
-            let port = outcome.rows::<Identity>(0)?.pop().context("no port")?;
+            let mut ports = outcome.rows::<Port>(0)?;
+            // One that leads somewhere, if there is one.
+            ports.sort_by_key(|port| port.name == NOWHERE);
+            let port = ports.into_iter().next().context("no port")?;
             anyhow::Ok((session, port.uuid.0))
         })?;
         Ok(Self {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use testkit::daemon::Daemon;
 use testkit::installation::Installation;
+use testkit::stream::Stream;
 use testkit::topology::{Cloud, CloudPlan, Topology};
 
 use super::database::{Controller, JOINED_KEY};
@@ -13,10 +14,13 @@ use super::{Runs, Size};
 use crate::Plan;
 use crate::floor;
 use crate::memory::Memory;
+use crate::processor;
 use crate::watch::kernel::KernelWatch;
 
 /// Until memory and processor are at rest again after a bulk.
 const SETTLES_IN: Duration = Duration::from_secs(3);
+/// How long nothing happens, so that it is seen what that costs.
+const REST: Duration = Duration::from_secs(30);
 /// Between two single MACs.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Changes in the kernel for one MAC: forwarding entries of the device and of the bridge, a neighbour entry.
@@ -25,8 +29,8 @@ const CHANGES_PER_MAC: usize = 3;
 const DEVICES: u32 = 3;
 /// Networks written by one transaction where there are more than a thousand.
 const NETWORKS_AT_ONCE: u32 = 1_000;
-/// Pings a second across the gateway while it is restarted.
-const PINGS: u32 = 1_000;
+/// Frames a second, each way, across the gateway while it is restarted.
+const FRAMES: u32 = 1_000;
 
 /// The product on one border gateway, and who writes and watches there.
 struct Gateway<'a> {
@@ -71,6 +75,16 @@ impl<'a> Gateway<'a> {
     fn memory(&self) -> Result<f64> {
         let vtep = self.vtep.as_ref().context("l2gw vtep does not run")?;
         Ok(Memory::of(vtep.pid()?)?.resident)
+    }
+
+    /// Not all at once with the namespace: the kernel would change no device for anybody for a minute.
+    fn take_down(&mut self) -> Result<()> {
+        let daemon = self.vtep.take().context("l2gw vtep does not run")?;
+        daemon.terminate()?;
+        let directory = self.installation.state_directory();
+        let directory = directory.display().to_string();
+        let down = ["vtep", "down", "--state-dir", &directory];
+        self.installation.succeed(&down).map(drop)
     }
 
     fn explain<T>(&self, outcome: Result<T>) -> Result<T> {
@@ -139,12 +153,18 @@ fn many_stations(
     floor::ovsdb::dump(&socket, all)
 }
 
-/// Many networks: made, restarted, deleted; between two clouds that another network joins.
-pub(super) fn networks(plan: &Plan, size: Size, runs: &mut Runs) -> Result<()> {
+/// Many networks: made, restarted, deleted, where somebody may wait meanwhile; between two clouds that another network joins.
+pub(super) fn networks(
+    plan: &Plan,
+    size: Size,
+    somebody_waits: bool,
+    runs: &mut Runs,
+) -> Result<()> {
     let topology = Topology::two_clouds()?;
     let [near, far] = topology.all()?;
     let mut gateway = Gateway::start(plan, near)?;
-    let outcome = many_networks(&mut gateway, (near, far), size, runs);
+    let outcome = many_networks(&mut gateway, (near, far), size, runs)
+        .and_then(|()| deletion(&mut gateway, size, somebody_waits, runs));
     gateway.explain(outcome)
 }
 
@@ -172,20 +192,26 @@ fn many_networks(
     sleep(SETTLES_IN);
     runs.memory.push(gateway.memory()?);
 
-    let begun = Instant::now();
-    let pings = near.vm()?.ping_stream(far.vm()?, PINGS)?;
+    let frames = Stream::between(near.vm()?, far.vm()?, FRAMES)?;
     gateway.restart(size.stations, runs)?;
-    let took = begun.elapsed();
-    let loss = pings.stop()?;
-    runs.pings.push(f64::from(loss.sent) / took.as_secs_f64());
-    runs.lost
-        .push(f64::from(loss.sent.saturating_sub(loss.received)));
+    for way in frames.stop()? {
+        runs.frames.push(way.rate());
+        runs.lost.push(way.lost() as f64);
+    }
+    Ok(())
+}
 
-    // The first network and the joined one stay.
+/// The first network and the joined one stay.
+fn deletion(
+    gateway: &mut Gateway<'_>,
+    size: Size,
+    somebody_waits: bool,
+    runs: &mut Runs,
+) -> Result<()> {
     let deleted = gateway.controller.remove_networks()?;
     let left = usize::try_from(2 * DEVICES)?;
     let mut next = size.stations + 1;
-    while gateway.kernel.up() > left {
+    while somebody_waits && gateway.kernel.up() > left {
         let committed = gateway.controller.station_of_first(next)?;
         let there = gateway.kernel.wait_for(next)?;
         runs.beside_deletion
@@ -194,8 +220,11 @@ fn many_networks(
         sleep(PAUSE);
     }
     let gone = gateway.kernel.wait_up(left)?;
-    runs.deletion
-        .push_time(gone.saturating_duration_since(deleted));
+    let took = gone.saturating_duration_since(deleted);
+    match somebody_waits {
+        true => runs.waited_for_deletion.push_time(took),
+        false => runs.deletion.push_time(took),
+    }
     Ok(())
 }
 
@@ -225,14 +254,31 @@ fn fill(gateway: &mut Gateway<'_>, size: Size, runs: &mut Runs) -> Result<()> {
         .push_time(up.max(there).duration_since(since));
     sleep(SETTLES_IN);
     runs.most_memory.push(gateway.memory()?);
-    // Not all at once with the namespace: the kernel would change no device for anybody for a minute.
-    gateway
-        .vtep
-        .take()
-        .context("l2gw vtep does not run")?
-        .terminate()?;
-    let directory = gateway.installation.state_directory();
-    let directory = directory.display().to_string();
-    let down = ["vtep", "down", "--state-dir", &directory];
-    gateway.installation.succeed(&down).map(drop)
+    gateway.take_down()
+}
+
+/// Networks that have ports, and in which nothing happens.
+pub(super) fn at_rest(plan: &Plan, size: Size, runs: &mut Runs) -> Result<()> {
+    let mut topology = one_gateway()?;
+    let cloud = topology.clouds.first_mut().context("no cloud")?;
+    cloud.add_segment("port")?;
+    let mut gateway = Gateway::start(plan, topology.cloud(0)?)?;
+    let outcome = rest(&mut gateway, size, runs);
+    gateway.explain(outcome)
+}
+
+fn rest(gateway: &mut Gateway<'_>, size: Size, runs: &mut Runs) -> Result<()> {
+    gateway.controller.networks(size.networks)?;
+    gateway.kernel.wait(usize::try_from(size.networks)?)?;
+    sleep(2 * SETTLES_IN);
+    let used = |gateway: &Gateway<'_>| {
+        let vtep = gateway.vtep.as_ref().context("l2gw vtep does not run")?;
+        processor::used_by(vtep.pid()?)
+    };
+    let (before, since) = (used(gateway)?, Instant::now());
+    sleep(REST);
+    let (after, took) = (used(gateway)?, since.elapsed());
+    let a_minute = (after - before).div_duration_f64(took) * 60.0;
+    runs.rest.push(a_minute);
+    gateway.take_down()
 }
