@@ -265,6 +265,8 @@ struct Daemon {
 pub(crate) enum Wake {
     Database,
     Kernel,
+    /// The last pass gave way to whoever waited.
+    Rest,
     Retry,
     /// Networks are to be cut off the WAN, or joined again.
     Cuts,
@@ -295,6 +297,8 @@ enum Verdict {
     NothingNew,
     /// All is as it should be.
     Done,
+    /// Nothing was refused, but something is still to be done.
+    Unfinished,
     /// Something was refused.
     Again(Duration),
 }
@@ -340,7 +344,7 @@ impl Daemon {
                 () = cuts.due() => continue,
                 _ = database.changed() => Wake::Database,
                 () = readable(&notifications, truce) => Wake::Kernel,
-                () = sleep_until(Some(truce)), if self.is_behind() => Wake::Kernel,
+                () = tokio::time::sleep_until(truce.into()), if self.is_behind() => Wake::Kernel,
                 _ = netfilter.tick() => Wake::Kernel,
                 _ = drops.tick(), if limits => Wake::Drops,
                 true = changed(&mut paths) => Wake::Paths,
@@ -349,7 +353,7 @@ impl Daemon {
                     Noted::Nothing => continue,
                     Noted::Change => Wake::Namespace,
                 },
-                () = sleep_until(retry) => Wake::Retry,
+                wake = due(retry) => wake,
                 _ = everything.tick() => Wake::Everything,
                 () = self.telling.due() => Wake::Learnt,
             };
@@ -361,7 +365,8 @@ impl Daemon {
             match self.pass(wake, &mut truce).await? {
                 Verdict::NothingNew => truce = Instant::now() + BURST,
                 Verdict::Done => retry = None,
-                Verdict::Again(pause) => retry = Some(Instant::now() + pause),
+                Verdict::Unfinished => retry = Some((Instant::now(), Wake::Rest)),
+                Verdict::Again(pause) => retry = Some((Instant::now() + pause, Wake::Retry)),
             }
             let learnt = self.worker.as_ref();
             if wake != Wake::Kernel || learnt.is_some_and(|worker| worker.kernel.may_have_learnt())
@@ -463,7 +468,7 @@ impl Daemon {
         }
         let published = self.publish(&pass).await;
         if published && pass.report.is_unfinished() {
-            Ok(Verdict::Again(Duration::ZERO))
+            Ok(Verdict::Unfinished)
         } else if published && pass.report.failures.is_empty() {
             self.pause = FIRST_PAUSE;
             Ok(Verdict::Done)
@@ -569,9 +574,13 @@ async fn changed(changes: &mut Option<watch::Receiver<()>>) -> bool {
     }
 }
 
-async fn sleep_until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
+/// When the time has come, if ever.
+async fn due(at: Option<(Instant, Wake)>) -> Wake {
+    match at {
+        Some((time, wake)) => {
+            tokio::time::sleep_until(time.into()).await;
+            wake
+        }
         None => std::future::pending().await,
     }
 }

@@ -76,6 +76,7 @@ impl EncodeLabelValue for Wake {
             Self::Drops => "flood_limit",
             Self::Paths => "paths",
             Self::Namespace => "namespace",
+            Self::Rest => "rest",
             Self::Retry => "retry",
             Self::Everything => "clock",
             Self::Learnt => "learnt",

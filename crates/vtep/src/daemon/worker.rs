@@ -185,7 +185,12 @@ impl Worker {
             // for what they are.
             let news = matches!(
                 wake,
-                Wake::Database | Wake::Cuts | Wake::Drops | Wake::Paths | Wake::Namespace
+                Wake::Database
+                    | Wake::Rest
+                    | Wake::Cuts
+                    | Wake::Drops
+                    | Wake::Paths
+                    | Wake::Namespace
             );
             let before = self.asked.take().filter(|_| news);
             self.turn.news.mark_unchanged();

@@ -30,11 +30,32 @@ use super::{filter, nft};
 /// Devices deleted by one message; the kernel changes no device or entry for anybody else meanwhile. Most take it a fraction of
 /// a millisecond each, once it has waited for those who still look at them.
 const DOOMED_AT_ONCE: usize = 64;
-/// A bridge takes it some 10 ms, however many go at once: it waits for all that was put off (rcu_barrier), for each again.
-const BRIDGES_DOOMED_AT_ONCE: usize = 4;
+/// A bridge takes it some 20 ms, however many go at once: it waits for all that was put off (rcu_barrier), for each again.
+/// It does so once more after each message, but holds nobody up then.
+const BRIDGES_DOOMED_AT_ONCE: usize = 8;
 
 /// Deletions that nobody waits for end here, so that whoever called has a turn.
 const LONGEST_TURN: Duration = Duration::from_millis(500);
+
+/// How many bridges go by one message: many take less time, few let others have their turn sooner. So one at a time while
+/// somebody waits, and twice as many each time nobody did.
+#[derive(Debug)]
+pub(crate) struct Stride(usize);
+
+impl Default for Stride {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
+impl Stride {
+    fn taken(&mut self, somebody_waits: bool) {
+        self.0 = match somebody_waits {
+            true => 1,
+            false => (self.0 * 2).min(BRIDGES_DOOMED_AT_ONCE),
+        };
+    }
+}
 
 /// A step the kernel refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +78,8 @@ pub(crate) struct Outcome {
     pub(crate) failures: Vec<Failure>,
     /// Steps not tried: one they depend on failed, they are deletions that can wait, or we were asked to stop.
     pub(crate) left_out: usize,
+    /// Those of them, at the end of the plan, that can wait.
+    pub(crate) postponed: Vec<Step>,
 }
 
 /// How far a plan is carried out before its caller has a turn again.
@@ -88,6 +111,8 @@ pub(crate) struct Applier<'a> {
     pub(crate) indexes: &'a mut Indexes,
     pub(crate) config: &'a NodeConfig,
     pub(crate) pace: &'a dyn Pace,
+    /// Of deletions, from one plan to the next.
+    pub(crate) stride: &'a mut Stride,
     /// Changes made by other means than netlink so far.
     pub(crate) other_writes: &'a mut u64,
 }
@@ -168,10 +193,13 @@ impl Applier<'_> {
                 rest = self.delete(rest, &mut progress)?;
                 // Hundreds of networks take the kernel seconds to delete: whoever has come to wait meanwhile goes first.
                 let since = *deleting.get_or_insert_with(Instant::now);
-                let turn = self.pace.somebody_waits() || since.elapsed() >= LONGEST_TURN;
+                let somebody_waits = self.pace.somebody_waits();
+                self.stride.taken(somebody_waits);
+                let turn = somebody_waits || since.elapsed() >= LONGEST_TURN;
                 let more = matches!(rest.first(), Some(Step::DeleteDevice(_)));
                 if turn && more && rest.iter().all(Step::is_removal) {
                     progress.outcome.left_out += rest.len();
+                    progress.outcome.postponed = rest.to_vec();
                     break;
                 }
                 continue;
@@ -473,7 +501,7 @@ impl Applier<'_> {
         };
         let kind = steps.first().and_then(is_bridge);
         let at_once = match kind {
-            Some(true) => BRIDGES_DOOMED_AT_ONCE,
+            Some(true) => self.stride.0,
             _ => DOOMED_AT_ONCE,
         };
         let alike = steps.iter().take_while(|step| is_bridge(step) == kind);
@@ -537,5 +565,24 @@ impl<'p> Pending<'p> {
         for request in requests {
             self.push(step, request);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bridges_go_more_at_once_as_long_as_nobody_waits() {
+        let mut stride = Stride::default();
+        let mut taken = |somebody_waits| {
+            let of = stride.0;
+            stride.taken(somebody_waits);
+            of
+        };
+        let alone: Vec<_> = (0..5).map(|_| taken(false)).collect();
+        assert_eq!(alone, [1, 2, 4, 8, 8]);
+        taken(true);
+        assert_eq!([taken(false), taken(false)], [1, 2]);
     }
 }

@@ -53,7 +53,7 @@ use std::sync::Arc;
 
 use netlink_sys::Socket;
 
-use self::apply::{Applier, Failure, Pace};
+use self::apply::{Applier, Failure, Pace, Stride};
 use self::desired::NodeConfig;
 use self::entries::{FdbEntry, Neighbour};
 use self::events::{Event, Events};
@@ -65,6 +65,7 @@ use self::observe::Indexes;
 use self::plan::{Plan, plan, plan_within};
 use self::scope::Scope;
 use self::state::{Filter, KernelState, Pinned};
+use self::step::Step;
 use self::underlay::Underlay;
 
 pub use self::learnt::{LearntStation, Stations};
@@ -93,13 +94,16 @@ pub struct Kernel {
     known: KernelState,
     indexes: Indexes,
     stale: Stale,
-    /// Not all is known to be as it was last wanted.
+    /// Not all is known to be as it was last wanted, but for what is postponed.
     unsettled: bool,
+    /// The end of the last plan: deletions that could wait.
+    postponed: Vec<Step>,
     learnt: Learnt,
     flaps: flaps::Flaps,
     strays: strays::Strays,
     /// Programs on interfaces, by number.
     steering: tc::Filters,
+    stride: Stride,
     other_writes: u64,
     losses: u64,
 }
@@ -155,10 +159,12 @@ impl Kernel {
             indexes: Indexes::default(),
             stale: Stale::everything(),
             unsettled: true,
+            postponed: Vec::new(),
             learnt: Learnt::default(),
             flaps: flaps::Flaps::default(),
             strays: strays::Strays::default(),
             steering: tc::Filters::default(),
+            stride: Stride::default(),
             other_writes: 0,
             losses: 0,
         })
@@ -256,7 +262,8 @@ impl Kernel {
     }
 
     /// The same, where what is wanted differs in these entries at most from what was wanted at the last call: looks at
-    /// nothing else, unless that call left something undone or the kernel told of something since.
+    /// nothing else, unless that call left something undone or the kernel told of something since. Deletions that could wait
+    /// go on from where that call left them.
     pub fn converge_within(
         &mut self,
         desired: &KernelState,
@@ -274,9 +281,14 @@ impl Kernel {
     ) -> io::Result<Report> {
         // Until all has been done, an error included.
         let settled = !std::mem::replace(&mut self.unsettled, true);
+        let postponed = std::mem::take(&mut self.postponed);
         let looked = self.catch_up()?;
         let plan = match scope.filter(|_| settled && !looked) {
-            Some(scope) => plan_within(desired, &self.known, scope),
+            Some(scope) => {
+                let mut plan = plan_within(desired, &self.known, scope);
+                plan.steps.extend(postponed);
+                plan
+            }
             None => plan(desired, &self.known),
         };
         if plan.is_empty() {
@@ -284,7 +296,7 @@ impl Kernel {
             return Ok(Report::default());
         }
         let report = self.carry_out(plan, pace)?;
-        self.unsettled = report.left_out > 0 || !report.failures.is_empty();
+        self.unsettled = report.left_out > self.postponed.len() || !report.failures.is_empty();
         Ok(report)
     }
 
@@ -292,6 +304,7 @@ impl Kernel {
     /// the others.
     pub fn carry_out(&mut self, plan: Plan, pace: &dyn Pace) -> io::Result<Report> {
         self.unsettled = true;
+        self.postponed.clear();
         let applier = Applier {
             netlink: &mut self.netlink,
             events: &mut self.events,
@@ -300,6 +313,7 @@ impl Kernel {
             indexes: &mut self.indexes,
             config: &self.config,
             pace,
+            stride: &mut self.stride,
             other_writes: &mut self.other_writes,
         };
         let outcome = applier
@@ -308,6 +322,7 @@ impl Kernel {
         for failure in &outcome.failures {
             self.doubt(failure.step.interface());
         }
+        self.postponed = outcome.postponed;
         self.forget_strays(&plan)?;
         Ok(Report {
             plan,
