@@ -162,8 +162,8 @@ pub(crate) struct Pass {
 }
 
 impl Worker {
-    /// Nothing, if there was nothing to look at: the kernel told of our own doing, or the database was never seen, so that
-    /// nobody knows what should be.
+    /// Nothing, if there was nothing to do: the kernel told of our own doing, or the database was never seen, so that nobody
+    /// knows what should be, and the kernel was only looked at.
     pub(super) fn pass(&mut self, wake: Wake) -> io::Result<Option<Pass>> {
         self.turn.halt.store(false, Ordering::SeqCst);
         if self.stop.load(Ordering::SeqCst) {
@@ -204,6 +204,8 @@ impl Worker {
             (self.asked, scope) = asked.map_or((None, None), |(asked, scope)| (Some(asked), scope));
         }
         let Some(asked) = &mut self.asked else {
+            // While the database is still on its way: a bridge with 100,000 entries is as much to read.
+            self.kernel.observe()?;
             return Ok(None);
         };
         let cuts = self.cuts.all();
