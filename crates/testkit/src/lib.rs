@@ -22,4 +22,5 @@ pub mod python;
 pub mod run;
 pub mod shell;
 pub mod stream;
+pub mod tls_relay;
 pub mod topology;

@@ -8,6 +8,7 @@
 )]
 
 mod keystone;
+mod keystone_tls;
 mod login;
 mod neutron;
 mod openstack;
