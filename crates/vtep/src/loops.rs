@@ -27,6 +27,6 @@ mod probe;
 mod sentry;
 
 pub(crate) use self::cuts::{Cut, Cuts, Place, Terms, on_disk, release_on_disk};
-pub(crate) use self::detector::{Ground, Port, Protected};
+pub(crate) use self::detector::{Ground, Port, Protected, Wire};
 pub(crate) use self::probe::{GATEWAYS, is_probe_source};
 pub(crate) use self::sentry::{Sentry, can_probe};

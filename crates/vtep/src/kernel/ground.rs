@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::switch::LogicalSwitchName;
+use model::value::VlanId;
 
 use super::name::{InterfaceName, fingerprint};
+use super::vlan::{Steering, VlanKind};
 use super::{Kernel, reflex};
-use crate::loops::{Ground, Port, Protected};
+use crate::loops::{Ground, Port, Protected, Wire};
 
 impl Kernel {
     /// The networks of these bridges as they were last seen.
@@ -23,6 +25,10 @@ impl Kernel {
                     device,
                     label: self.known.label(device).into(),
                     is_cut: self.known.is_cut(device),
+                    wire: self.wire(device).unwrap_or(Wire {
+                        interface: index,
+                        vlan: None,
+                    }),
                 };
                 ports.entry(bridge).or_default().push(port);
             }
@@ -50,6 +56,22 @@ impl Kernel {
         Ground {
             networks: protected.collect(),
         }
+    }
+
+    /// Where the frames of a VLAN's device leave the host.
+    fn wire(&self, device: InterfaceName) -> Option<Wire> {
+        let (port, vlan) = match self.known.vlans.get(&device)?.kind {
+            VlanKind::Subinterface { of, vlan } => (of?, vlan),
+            VlanKind::Inner { outer } => match self.known.vlans.get(&outer?)?.steering {
+                Steering::Out { vlan, to } => (to, vlan.get()),
+                _ => return None,
+            },
+            VlanKind::Outer { .. } => return None,
+        };
+        Some(Wire {
+            interface: self.indexes.index(port)?,
+            vlan: Some(vlan).filter(|vlan| *vlan != VlanId::UNTAGGED.get()),
+        })
     }
 
     /// Cuts a port off its bridge, or a bridge off the WAN, before the next pass finds that it is to be done: with frames that

@@ -64,7 +64,7 @@ pub(crate) struct Protected {
 /// A port frames are exchanged through with a segment that is not ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Port {
-    /// The interface's number.
+    /// The number of the interface in the bridge.
     pub(crate) index: u32,
     /// Its device, in the bridge.
     pub(crate) device: InterfaceName,
@@ -72,6 +72,16 @@ pub(crate) struct Port {
     pub(crate) label: Arc<str>,
     /// Whether it is off the network.
     pub(crate) is_cut: bool,
+    /// Where its frames leave the host.
+    pub(crate) wire: Wire,
+}
+
+/// An interface's number, and the VLAN whose tag frames bear there, if any. To put a frame there is a fifth of the work it is
+/// to send it through the devices that stand for the VLAN, and thousands of networks are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub(crate) interface: u32,
+    pub(crate) vlan: Option<u16>,
 }
 
 impl Protected {
@@ -130,7 +140,7 @@ pub(crate) struct Detector {
     /// Bridges by what probes call their networks.
     bridges: HashMap<u64, u32>,
     /// Ports to probe in turn, each with its bridge.
-    turns: Vec<(u32, u32)>,
+    turns: Vec<(u32, u32, Wire)>,
     /// The next one.
     turn: usize,
     /// When the round now under way began, once one has.
@@ -172,7 +182,7 @@ impl Detector {
         let could_loop = |n: &Protected| !n.wan.is_empty() || n.ports.len() > 1;
         let probed = ground.networks.iter().filter(|(_, n)| could_loop(n));
         self.turns = probed
-            .flat_map(|(bridge, n)| n.ports.iter().map(|port| (*bridge, port.index)))
+            .flat_map(|(bridge, n)| n.ports.iter().map(|p| (*bridge, p.index, p.wire)))
             .collect();
         self.turn = self.turn.min(self.turns.len());
         self.seen
@@ -207,12 +217,12 @@ impl Detector {
     fn until(&mut self, end: usize, now: Duration) -> Vec<Outgoing> {
         let end = end.min(self.turns.len());
         let turns = self.turns.get(self.turn..end).unwrap_or_default();
-        let probes = turns.iter().filter_map(|(bridge, port)| {
+        let probes = turns.iter().filter_map(|(bridge, port, wire)| {
             let network = self.ground.networks.get(bridge)?;
             let probe = self.signer.probe(network.fingerprint, *port, now);
             Some(Outgoing {
-                interface: *port,
-                frame: probe.frame(self.signer.origin),
+                interface: wire.interface,
+                frame: probe.frame(self.signer.origin, wire.vlan),
             })
         });
         let probes = probes.collect();
@@ -371,19 +381,23 @@ impl Detector {
         network: &Protected,
     ) -> Vec<Outgoing> {
         let seen = self.seen.entry(bridge).or_default();
-        let (leg, interfaces): (Leg, Vec<u32>) = match probe.leg {
+        let (leg, wires): (Leg, Vec<Wire>) = match probe.leg {
             Leg::Local => {
                 seen.neighbour = Some(now);
-                (Leg::Wan, network.wan.clone())
+                let devices = network.wan.iter().map(|device| Wire {
+                    interface: *device,
+                    vlan: None,
+                });
+                (Leg::Wan, devices.collect())
             }
             Leg::Wan => {
                 let shares = seen.neighbour.is_some_and(|at| now - at < NEIGHBOUR_FOR);
                 let ports = network.ports.iter();
                 let ports = ports.filter(|port| shares && !port.is_cut);
-                (Leg::Local, ports.map(|port| port.index).collect())
+                (Leg::Local, ports.map(|port| port.wire).collect())
             }
         };
-        if network.is_cut || interfaces.is_empty() || probe.path.len() >= MOST_RELAYS {
+        if network.is_cut || wires.is_empty() || probe.path.len() >= MOST_RELAYS {
             return Vec::new();
         }
         seen.relayed.retain(|(at, _, _)| now - *at < EVERY);
@@ -395,13 +409,12 @@ impl Detector {
             return Vec::new();
         }
         seen.relayed.push_back((now, leg, probe.claim));
-        let frame = probe
-            .relayed(leg, self.signer.origin.wan_ip)
-            .frame(self.signer.origin);
-        let to = interfaces.into_iter();
-        to.map(|interface| Outgoing {
-            interface,
-            frame: frame.clone(),
+        let relayed = probe.relayed(leg, self.signer.origin.wan_ip);
+        let origin = self.signer.origin;
+        let to = wires.into_iter();
+        to.map(|wire| Outgoing {
+            interface: wire.interface,
+            frame: relayed.frame(origin, wire.vlan),
         })
         .collect()
     }

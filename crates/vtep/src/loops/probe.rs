@@ -31,6 +31,9 @@ const SOURCE: [u8; 3] = [0x06, 0x6c, 0x32];
 /// EtherType of probes.
 pub(crate) const ETHERTYPE: u16 = 0x88b6;
 
+/// What announces the tag of a VLAN (IEEE 802.1Q section 9.6).
+const TPID: u16 = 0x8100;
+
 const MAGIC: [u8; 4] = *b"l2gw";
 const VERSION: u8 = 1;
 
@@ -193,14 +196,16 @@ impl Probe {
         MacAddress::new([x, y, z, a ^ p, b ^ q, c ^ r])
     }
 
-    /// The frame, from the gateway with this origin.
-    pub(crate) fn frame(&self, sender: Origin) -> Vec<u8> {
+    /// The frame, from the gateway with this origin; with the tag of a VLAN, if there is one.
+    pub(crate) fn frame(&self, sender: Origin, vlan: Option<u16>) -> Vec<u8> {
         let relays = u8::try_from(self.path.len()).unwrap_or(u8::MAX);
         let path = self.path.iter().flat_map(|ip| ip.octets());
+        let tag = vlan.map(|vlan| [TPID.to_be_bytes(), vlan.to_be_bytes()]);
         GATEWAYS
             .octets()
             .into_iter()
             .chain(self.source(sender).octets())
+            .chain(tag.into_iter().flatten().flatten())
             .chain(ETHERTYPE.to_be_bytes())
             .chain(MAGIC)
             .chain([VERSION, self.leg as u8, relays, 0])
@@ -254,11 +259,24 @@ mod tests {
         let (us, them) = (signer(1), signer(2));
         let probe = us.probe(7, 3, NOW);
         let relayed = probe.relayed(Leg::Wan, them.origin.wan_ip);
-        let back = Probe::parse(&relayed.frame(them.origin)).unwrap();
+        let back = Probe::parse(&relayed.frame(them.origin, None)).unwrap();
         assert_eq!(back, relayed);
         assert_eq!(back.path, [Ipv4Addr::new(192, 0, 2, 2)]);
         assert!(us.is_ours(&back, NOW + Duration::from_secs(1)));
         assert!(!them.is_ours(&back, NOW));
+    }
+
+    #[test]
+    fn the_tag_of_a_vlan_stands_behind_the_addresses() {
+        let us = signer(1);
+        let probe = us.probe(7, 3, NOW);
+        let (plain, tagged) = (
+            probe.frame(us.origin, None),
+            probe.frame(us.origin, Some(300)),
+        );
+        assert_eq!(tagged[..12], plain[..12]);
+        assert_eq!(tagged[12..16], [0x81, 0, 1, 44]);
+        assert_eq!(tagged[16..], plain[12..]);
     }
 
     #[test]
@@ -267,7 +285,7 @@ mod tests {
         let probe = us.probe(7, 3, NOW);
         assert!(!us.is_ours(&probe, NOW + Duration::from_secs(4)), "old");
         assert!(!us.is_ours(&probe, NOW - Duration::from_secs(1)), "early");
-        let frame = probe.frame(us.origin);
+        let frame = probe.frame(us.origin, None);
         for place in CLAIM..PATH {
             let mut forged = frame.clone();
             forged[place] ^= 1;
@@ -281,7 +299,7 @@ mod tests {
     #[test]
     fn what_is_no_probe_is_none() {
         let us = signer(1);
-        let frame = us.probe(7, 3, NOW).frame(us.origin);
+        let frame = us.probe(7, 3, NOW).frame(us.origin, None);
         assert!(Probe::parse(&frame).is_some());
         for cut in 0..frame.len() {
             assert_eq!(Probe::parse(&frame[..cut]), None, "{cut} bytes of it");

@@ -25,6 +25,10 @@ fn protected(name: &str, ports: &[u32], wan: &[u32]) -> Protected {
         device: format!("eth{index}").parse().unwrap(),
         label: format!("eth{index}").into(),
         is_cut: false,
+        wire: Wire {
+            interface: *index,
+            vlan: None,
+        },
     };
     Protected {
         name: LogicalSwitchName::new(name),

@@ -214,6 +214,22 @@ fn a_frame_that_goes_round_does_so_for_less_than_a_second() {
 }
 
 #[test]
+fn a_ring_in_one_vlan_of_two_ports_is_cut_at_one_of_them() {
+    in_namespace(|| async {
+        let outside = Outside::new();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 300);
+        bind(&mut wanted, "net-a", "two", 300);
+        let options = "--vlan-form tc --port one=eth9 --port two=eth8";
+        let (_switch, controller) = forwarding(options, &wanted).await;
+        outside.join();
+        fault(&controller, Some("cut off this port because of a loop")).await;
+        let off = off();
+        assert_eq!(off.len(), 1, "{off:?}");
+    });
+}
+
+#[test]
 fn a_cut_is_repaired_outlives_the_daemon_and_is_released_by_hand() {
     in_namespace(|| async {
         let outside = Outside::new();
