@@ -128,7 +128,8 @@ impl Order {
             let first = match step {
                 Step::CreateLogicalSwitch { .. }
                 | Step::AdoptLogicalSwitch { .. }
-                | Step::RekeyLogicalSwitch { .. } => {
+                | Step::RekeyLogicalSwitch { .. }
+                | Step::SetMtu { .. } => {
                     order.logical_switches.push(index);
                     continue;
                 }

@@ -332,6 +332,7 @@ impl Database {
                 .or_default();
             held.owned = row.is_marked(self.capabilities);
             held.tunnel_key = row.vni();
+            held.mtu = row.mtu();
         }
     }
 

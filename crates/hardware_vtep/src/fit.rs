@@ -14,9 +14,15 @@ pub(crate) fn ignores_locator_keys(description: &str) -> bool {
 impl Capabilities {
     /// Makes a wish one that a switch with this schema can fulfil, and returns what had to be left out and why.
     ///
+    /// Without `Logical_Switch.other_config` there is no place for a network's MTU, which is no reason to refuse anything.
+    ///
     /// Without `Physical_Locator.tunnel_key` a tunnel uses the key of the logical switch. So a tunnel whose key equals that
     /// is wished for without a key; one whose key differs cannot be had, nor can the MACs behind it.
     pub fn fit(&self, wanted: &mut SwitchState) -> Vec<(LogicalSwitchName, String)> {
+        if !self.logical_switch_other_config {
+            let networks = wanted.logical_switches.values_mut();
+            networks.for_each(|network| network.mtu = None);
+        }
         if self.locator_tunnel_key {
             return Vec::new();
         }
@@ -96,6 +102,7 @@ mod tests {
         let network = LogicalSwitch {
             owned: true,
             tunnel_key: Vni::new(5),
+            mtu: None,
             flood: [locator(1, None), locator(2, Some(5)), locator(3, Some(456))].into(),
             macs: [mac(2, locator(2, Some(5))), mac(3, locator(3, Some(456)))].into(),
         };

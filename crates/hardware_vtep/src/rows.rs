@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::schema::{Capabilities, DESCRIPTION_MARK, MARK, UNKNOWN_DST, VXLAN};
+use crate::schema::{Capabilities, DESCRIPTION_MARK, MARK, MTU, UNKNOWN_DST, VXLAN};
 
 /// A row of one table.
 pub(crate) trait TableRow: Default {
@@ -243,6 +243,11 @@ impl LogicalSwitchRow {
     /// Whether the description is the one that we write.
     pub(crate) fn is_described(&self) -> bool {
         self.description == DESCRIPTION_MARK
+    }
+
+    /// How long the packets of its stations are, in bytes, if it says so.
+    pub(crate) fn mtu(&self) -> Option<u16> {
+        self.other_config.get(MTU)?.parse().ok()
     }
 
     /// The key, unless VXLAN has no such key.

@@ -19,6 +19,9 @@ pub(crate) const SOURCE_NODE: &str = "source_node";
 /// stamp in `Global.other_config`.
 pub(crate) const MARK: &str = "l2gw";
 
+/// The key in `Logical_Switch.other_config` that says how long the packets of a network's stations are, in bytes.
+pub(crate) const MTU: &str = "mtu";
+
 /// The whole `Logical_Switch.description` of those that we make. It marks them as ours where the schema has no `other_config`
 /// (before 1.5.1). Elsewhere a description is what people write, and marks nothing; but one of a network of ours that says
 /// so has only lost its mark, when the schema was converted or an admin cleared the column.

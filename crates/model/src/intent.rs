@@ -42,6 +42,8 @@ struct Network {
     name: LogicalSwitchName,
     /// The key inside the cloud; none for a network that is not VXLAN.
     vni: Option<Vni>,
+    /// The longest packets of its stations, in bytes.
+    mtu: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,6 +165,7 @@ impl Intent {
                 let network = Network {
                     name: LogicalSwitchName::new(id.to_string()),
                     vni: row.vni("provider:segmentation_id").filter(|_| vxlan),
+                    mtu: row.integer("mtu").and_then(|mtu| u16::try_from(mtu).ok()),
                 };
                 self.networks.insert(id, network);
             }

@@ -30,6 +30,8 @@ pub enum Step {
         name: LogicalSwitchName,
         /// Its key towards inside hosts.
         tunnel_key: Option<Vni>,
+        /// The longest packets of its stations, in bytes.
+        mtu: Option<u16>,
     },
     /// Mark a logical switch that somebody else left under our network's name as ours.
     AdoptLogicalSwitch {
@@ -44,6 +46,15 @@ pub enum Step {
         was: Option<Vni>,
         /// The key it should have.
         tunnel_key: Option<Vni>,
+    },
+    /// Change what is said of the longest packets of its stations.
+    SetMtu {
+        /// Its name.
+        name: LogicalSwitchName,
+        /// What is said, in bytes.
+        was: Option<u16>,
+        /// What should be.
+        mtu: Option<u16>,
     },
     /// Insert or replace a remote MAC.
     PutMac {
@@ -113,6 +124,7 @@ impl Step {
             // What is adopted is changed: from then on it is ours to remove.
             Self::AdoptLogicalSwitch { .. }
             | Self::RekeyLogicalSwitch { .. }
+            | Self::SetMtu { .. }
             | Self::Unbind { .. }
             | Self::RemoveMac { .. }
             | Self::RemoveSurplus(_)
@@ -131,6 +143,7 @@ impl Step {
             Self::CreateLogicalSwitch { .. }
             | Self::AdoptLogicalSwitch { .. }
             | Self::RekeyLogicalSwitch { .. }
+            | Self::SetMtu { .. }
             | Self::PutMac { .. }
             | Self::Bind { .. } => false,
         }
@@ -150,6 +163,7 @@ impl Step {
             Self::CreateLogicalSwitch { name, .. }
             | Self::AdoptLogicalSwitch { name }
             | Self::RekeyLogicalSwitch { name, .. }
+            | Self::SetMtu { name, .. }
             | Self::DeleteLogicalSwitch { name } => name,
             Self::RemoveSurplus(surplus) => surplus.logical_switch(),
             Self::PutMac { logical_switch, .. }
@@ -308,6 +322,7 @@ impl Phases {
             None => self.create.push(Step::CreateLogicalSwitch {
                 name: name.clone(),
                 tunnel_key: wanted.tunnel_key,
+                mtu: wanted.mtu,
             }),
             Some(held) => {
                 if !held.owned {
@@ -319,6 +334,13 @@ impl Phases {
                         name: name.clone(),
                         was: held.tunnel_key,
                         tunnel_key: wanted.tunnel_key,
+                    });
+                }
+                if held.mtu != wanted.mtu {
+                    self.create.push(Step::SetMtu {
+                        name: name.clone(),
+                        was: held.mtu,
+                        mtu: wanted.mtu,
                     });
                 }
             }
@@ -379,11 +401,17 @@ impl SwitchState {
     /// tests.
     pub fn apply(&mut self, step: &Step) {
         match step {
-            Step::CreateLogicalSwitch { name, tunnel_key } => {
+            Step::CreateLogicalSwitch {
+                name,
+                tunnel_key,
+                mtu,
+            } => {
                 let held = self.logical_switches.entry(name.clone()).or_default();
                 held.owned = true;
                 held.tunnel_key = *tunnel_key;
+                held.mtu = *mtu;
             }
+            Step::SetMtu { name, mtu, .. } => self.edit(name, |held| held.mtu = *mtu),
             Step::AdoptLogicalSwitch { name } => self.edit(name, |held| held.owned = true),
             Step::RekeyLogicalSwitch {
                 name, tunnel_key, ..
@@ -490,8 +518,22 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::CreateLogicalSwitch { name, tunnel_key } => {
-                write!(f, "+ logical switch {name} key {}", Key(*tunnel_key))
+            Self::CreateLogicalSwitch {
+                name,
+                tunnel_key,
+                mtu,
+            } => {
+                write!(f, "+ logical switch {name} key {}", Key(*tunnel_key))?;
+                mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
+            }
+            Self::SetMtu { name, was, mtu } => {
+                let text = |mtu: &Option<u16>| mtu.map_or("none".into(), |mtu| mtu.to_string());
+                write!(
+                    f,
+                    "~ logical switch {name} mtu {} -> {}",
+                    text(was),
+                    text(mtu)
+                )
             }
             Self::AdoptLogicalSwitch { name } => {
                 write!(f, "~ logical switch {name} adopted")

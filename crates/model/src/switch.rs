@@ -81,6 +81,8 @@ pub struct LogicalSwitch {
     pub owned: bool,
     /// `Logical_Switch.tunnel_key`: the key of tunnels to inside hosts.
     pub tunnel_key: Option<Vni>,
+    /// `Logical_Switch.other_config:mtu`, a key of our own: the longest packets of the network's stations, in bytes.
+    pub mtu: Option<u16>,
     /// Where frames of unknown, broadcast and multicast destination go: the `unknown-dst` row of `Mcast_Macs_Remote`.
     pub flood: BTreeSet<Locator>,
     /// `Ucast_Macs_Remote`.

@@ -91,7 +91,8 @@ impl Residue {
             match step {
                 Step::CreateLogicalSwitch { name, .. }
                 | Step::AdoptLogicalSwitch { name }
-                | Step::RekeyLogicalSwitch { name, .. } => {
+                | Step::RekeyLogicalSwitch { name, .. }
+                | Step::SetMtu { name, .. } => {
                     residue.logical_switches.insert(name.clone());
                 }
                 Step::Bind {

@@ -107,6 +107,7 @@ mod tests {
         Step::CreateLogicalSwitch {
             name: name(of),
             tunnel_key: None,
+            mtu: None,
         }
     }
 

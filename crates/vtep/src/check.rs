@@ -193,6 +193,7 @@ fn small_network(config: &NodeConfig) -> SwitchState {
     let logical_switch = LogicalSwitch {
         owned: true,
         tunnel_key: key,
+        mtu: None,
         flood: [host, remote_gateway].into(),
         macs: [
             station(1, host, None),

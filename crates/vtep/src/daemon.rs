@@ -147,9 +147,7 @@ async fn begin(
     let (cuts, sentry) = protection(options, &config, halt)?;
     let path_mtu = places
         .underlays
-        .at(config.wan_underlay, || {
-            PathMtu::start(config.wan_ip, config.mtu)
-        })
+        .at(config.wan_underlay, || PathMtu::start(config.wan_ip))
         .inspect_err(|error| tracing::warn!(%error, "ways to remote gateways are not measured"))
         .ok();
     let (outline, shown) = watch::channel(None);

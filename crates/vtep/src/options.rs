@@ -171,7 +171,8 @@ pub struct SwitchOptions {
     /// Where to answer /metrics, without authentication
     #[arg(long, value_name = "ADDR:PORT")]
     pub metrics_listen: Option<SocketAddr>,
-    /// Largest MTU of any tenant network: larger frames are refused, or split where their sender allows it
+    /// MTU of tenant networks that don't say theirs, and the least that our devices have: larger packets are refused, or
+    /// split where their sender allows it
     #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65485))]
     pub mtu: u32,
     /// How VLANs of physical ports are told apart: by 802.1Q sub-interfaces, or by programs that tc(8) loads

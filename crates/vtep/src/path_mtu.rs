@@ -39,8 +39,20 @@ const ICMP_HEADER: usize = 8;
 const ECHO_REQUEST: u8 = 8;
 const ECHO_REPLY: u8 = 0;
 
-/// The ways that are too small: what each carries, by remote gateway.
-pub(crate) type Narrow = BTreeMap<Ipv4Addr, u32>;
+/// How long packets to remote gateways are at most, in bytes, outer headers included.
+pub(crate) type Ways = BTreeMap<Ipv4Addr, u16>;
+
+/// The ways that are too small, by remote gateway.
+pub(crate) type Narrow = BTreeMap<Ipv4Addr, Shortfall>;
+
+/// A way that is too small.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shortfall {
+    /// What it carries, in bytes.
+    pub(crate) carried: u16,
+    /// What it should.
+    pub(crate) needed: u16,
+}
 
 /// The running look-out. Dropping it ends its thread.
 #[derive(Debug)]
@@ -51,7 +63,7 @@ pub(crate) struct PathMtu {
 
 #[derive(Debug)]
 struct Shared {
-    remotes: Mutex<BTreeSet<Ipv4Addr>>,
+    ways: Mutex<Ways>,
     narrow: Mutex<Narrow>,
     changed: watch::Sender<()>,
     stop: AtomicBool,
@@ -62,26 +74,25 @@ impl PathMtu {
     ///
     /// # Errors
     /// The kernel gives no such socket: it takes CAP_NET_RAW.
-    pub(crate) fn start(wan_ip: Ipv4Addr, tenants_mtu: u32) -> io::Result<Self> {
+    pub(crate) fn start(wan_ip: Ipv4Addr) -> io::Result<Self> {
         let prober = Prober::open(wan_ip)?;
         let shared = Arc::new(Shared {
-            remotes: Mutex::default(),
+            ways: Mutex::default(),
             narrow: Mutex::default(),
             changed: watch::Sender::new(()),
             stop: AtomicBool::new(false),
         });
         let thread = std::thread::Builder::new().name("path-mtu".to_owned());
         let looking = Arc::clone(&shared);
-        let needed = u16::try_from(tenants_mtu + OVERHEAD).unwrap_or(u16::MAX);
         Ok(Self {
             shared,
-            thread: Some(thread.spawn(move || looking.look(&prober, needed))?),
+            thread: Some(thread.spawn(move || looking.look(&prober))?),
         })
     }
 
-    /// The remote gateways there are now.
-    pub(crate) fn watch(&self, remotes: BTreeSet<Ipv4Addr>) {
-        *lock(&self.shared.remotes) = remotes;
+    /// The ways there are now.
+    pub(crate) fn watch(&self, ways: Ways) {
+        *lock(&self.shared.ways) = ways;
     }
 
     /// The ways that are too small.
@@ -110,25 +121,25 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Shared {
-    fn look(&self, prober: &Prober, needed: u16) {
+    fn look(&self, prober: &Prober) {
         let mut looked: Option<Instant> = None;
-        let mut known = BTreeSet::new();
+        let mut known = Ways::new();
         while !self.stop.load(Ordering::Relaxed) {
-            let remotes = lock(&self.remotes).clone();
-            let due = looked.is_none_or(|at| at.elapsed() >= EVERY) || remotes != known;
-            if due && !remotes.is_empty() {
-                let narrow = prober.measure(&remotes, needed, &self.stop);
+            let ways = lock(&self.ways).clone();
+            let due = looked.is_none_or(|at| at.elapsed() >= EVERY) || ways != known;
+            if due && !ways.is_empty() {
+                let narrow = prober.measure(&ways, &self.stop);
                 let mut held = lock(&self.narrow);
                 if *held != narrow {
                     *held = narrow;
                     self.changed.send_replace(());
                 }
                 looked = Some(Instant::now());
-            } else if remotes.is_empty() && !known.is_empty() {
+            } else if ways.is_empty() && !known.is_empty() {
                 lock(&self.narrow).clear();
                 self.changed.send_replace(());
             }
-            known = remotes;
+            known = ways;
             std::thread::park_timeout(PATIENCE);
         }
     }
@@ -151,16 +162,16 @@ impl Prober {
         Ok(Self { socket, from, id })
     }
 
-    /// What the ways to these gateways carry, where that is too little.
-    fn measure(&self, remotes: &BTreeSet<Ipv4Addr>, needed: u16, stop: &AtomicBool) -> Narrow {
+    /// What these ways carry, where that is too little.
+    fn measure(&self, ways: &Ways, stop: &AtomicBool) -> Narrow {
         let mut answered: BTreeMap<Ipv4Addr, BTreeSet<u16>> = BTreeMap::new();
         for _ in 0..ATTEMPTS {
-            for remote in remotes {
+            for (remote, needed) in ways {
                 let known = answered.get(remote);
-                if known.is_some_and(|sizes| sizes.contains(&needed)) {
+                if known.is_some_and(|sizes| sizes.contains(needed)) {
                     continue;
                 }
-                for size in sizes(needed) {
+                for size in sizes(*needed) {
                     let request = echo_request(self.from, *remote, self.id, size);
                     let to = SocketAddrV4::new(*remote, 0).into();
                     // Longer than our own link carries, or there is no way at all: no answer either.
@@ -174,9 +185,12 @@ impl Prober {
                 }
             }
         }
-        let of = answered.iter().filter(|(from, _)| remotes.contains(from));
-        of.filter_map(|(from, sizes)| Some((*from, too_little(sizes, needed)?)))
-            .collect()
+        let measured = answered.iter();
+        let short = measured.filter_map(|(from, sizes)| {
+            let short = too_little(sizes, *ways.get(from)?)?;
+            Some((*from, short))
+        });
+        short.collect()
     }
 
     fn receive(&self) -> Option<(Ipv4Addr, u16)> {
@@ -188,9 +202,9 @@ impl Prober {
 }
 
 /// Which of the sizes answered is what the way carries, if it is too little.
-fn too_little(answered: &BTreeSet<u16>, needed: u16) -> Option<u32> {
-    let largest = *answered.last()?;
-    (largest < needed).then(|| largest.into())
+fn too_little(answered: &BTreeSet<u16>, needed: u16) -> Option<Shortfall> {
+    let carried = *answered.last()?;
+    (carried < needed).then_some(Shortfall { carried, needed })
 }
 
 fn sizes(needed: u16) -> impl Iterator<Item = u16> {
@@ -272,7 +286,8 @@ mod tests {
     fn who_answers_nothing_says_nothing() {
         assert_eq!(too_little(&[].into(), 1550), None);
         assert_eq!(too_little(&[576, 1500, 1550].into(), 1550), None);
-        assert_eq!(too_little(&[576, 1280, 1492].into(), 1550), Some(1492));
+        let short = too_little(&[576, 1280, 1492].into(), 1550).unwrap();
+        assert_eq!((short.carried, short.needed), (1492, 1550));
         assert_eq!(sizes(1500).last(), Some(1500));
         assert_eq!(sizes(1500).filter(|size| *size == 1500).count(), 1);
     }

@@ -131,6 +131,10 @@ struct Network {
     name: String,
     bridge: String,
     up: bool,
+    /// The longest packets of its stations, in bytes, if the network says so.
+    mtu: Option<u16>,
+    /// The longest that its devices take.
+    device_mtu: Option<u32>,
     /// Why and until when it is off the WAN.
     cut: Option<ShownCut>,
     /// Frames not flooded towards the WAN because of the limit.
@@ -256,6 +260,8 @@ impl View {
                 .map(|(at, _)| format!("{} vlan {}", at.port.name, at.vlan));
             Network {
                 up: kernel.bridges.get(&bridge).is_some_and(|held| held.up),
+                mtu: wanted.get(&bridge).and_then(|wanted| wanted.mtu),
+                device_mtu: kernel.bridges.get(&bridge).map(|held| held.link.mtu),
                 cut: None,
                 flood_dropped: 0,
                 bridge: bridge.to_string(),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{BATCH, Failure, Operations, StepError};
 use crate::database::Database;
-use crate::schema::{DESCRIPTION_MARK, MARK, SOURCE_NODE, UNKNOWN_DST, VXLAN, table};
+use crate::schema::{DESCRIPTION_MARK, MARK, MTU, SOURCE_NODE, UNKNOWN_DST, VXLAN, table};
 
 /// Some steps as one transaction.
 #[derive(Default)]
@@ -65,8 +65,12 @@ impl Batch {
     /// Adds the operations of one step; none if it fails, none if there is nothing to do any more.
     fn step(&mut self, database: &Database, step: &Step) -> Result<(), StepError> {
         match step {
-            Step::CreateLogicalSwitch { name, tunnel_key } => {
-                let row = marked(database)
+            Step::CreateLogicalSwitch {
+                name,
+                tunnel_key,
+                mtu,
+            } => {
+                let row = marked(database, *mtu)
                     .with("name", name.as_str().to_owned())
                     .with("tunnel_key", key(*tunnel_key));
                 self.push(Operation::insert(table::LOGICAL_SWITCH, row));
@@ -81,6 +85,17 @@ impl Batch {
                 let uuid = logical_switch(database, name)?;
                 let row = Row::new().with("tunnel_key", key(*tunnel_key));
                 self.push(Operation::update(table::LOGICAL_SWITCH, uuid, row));
+            }
+            Step::SetMtu { name, mtu, .. } => {
+                let uuid = logical_switch(database, name)?;
+                if database.capabilities().logical_switch_other_config {
+                    let mut mutations = vec![Mutation::delete("other_config", Datum::set([MTU]))];
+                    if let Some(mtu) = mtu {
+                        let said = Datum::map([(MTU, mtu.to_string())]);
+                        mutations.push(Mutation::insert("other_config", said));
+                    }
+                    self.push(Operation::mutate(table::LOGICAL_SWITCH, uuid, mutations));
+                }
             }
             Step::PutMac {
                 logical_switch: name,
@@ -282,12 +297,16 @@ fn mark() -> Datum {
     Datum::map([(MARK, "owned")])
 }
 
-/// The columns that make a logical switch ours.
-fn marked(database: &Database) -> Row {
+/// The columns that make a logical switch ours, and what goes into them.
+fn marked(database: &Database, mtu: Option<u16>) -> Row {
     let capabilities = database.capabilities();
     let row = Row::new().with("description", DESCRIPTION_MARK);
     let row = match capabilities.logical_switch_other_config {
-        true => row.with("other_config", mark()),
+        true => {
+            let said = mtu.map(|mtu| (MTU, mtu.to_string()));
+            let ours = [(MARK, "owned".to_owned())].into_iter().chain(said);
+            row.with("other_config", Datum::map(ours))
+        }
         false => row,
     };
     match capabilities.replication_mode {

@@ -35,12 +35,14 @@ fn a_wish() -> impl Strategy<Value = SwitchState> {
         .prop_map(|(locator, ip)| RemoteMac { locator, ip });
     let a_network = (
         option::of((1..4_u32).prop_map(vni)),
+        option::of(1450..1452_u16),
         btree_set(a_locator(), 0..4),
         btree_map((0..12_u32).prop_map(mac), a_remote, 0..10),
     )
-        .prop_map(|(tunnel_key, flood, macs)| LogicalSwitch {
+        .prop_map(|(tunnel_key, mtu, flood, macs)| LogicalSwitch {
             owned: true,
             tunnel_key,
+            mtu,
             flood,
             macs,
         });
@@ -383,6 +385,7 @@ async fn a_step_that_the_switch_refuses_fails_alone() {
     let create = |text: &str| Step::CreateLogicalSwitch {
         name: name(text),
         tunnel_key: None,
+        mtu: None,
     };
     let put = |on: &str, number| Step::PutMac {
         logical_switch: name(on),

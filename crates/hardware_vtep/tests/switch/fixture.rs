@@ -179,6 +179,7 @@ pub(crate) fn network(
     LogicalSwitch {
         owned: true,
         tunnel_key: Some(vni(key)),
+        mtu: None,
         flood: flood.into_iter().collect::<BTreeSet<_>>(),
         macs: macs.into_iter().collect(),
     }

@@ -168,6 +168,7 @@ impl Intent {
                 .or_default();
             held.owned = true;
             held.tunnel_key = Some(vni);
+            held.mtu = network.mtu;
             for (port, vlans) in &device.interfaces {
                 for vlan in devices::bound(vlans, attachment.vlan) {
                     let port_vlan = PortVlan {

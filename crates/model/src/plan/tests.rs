@@ -45,12 +45,14 @@ fn a_logical_switch(owned: impl Strategy<Value = bool>) -> impl Strategy<Value =
     (
         owned,
         option::of((1..4_u32).prop_map(|n| Vni::new(n).unwrap())),
+        option::of(1450..1452_u16),
         btree_set(a_locator(), 0..3),
         btree_map(a_mac(), a_remote(), 0..6),
     )
-        .prop_map(|(owned, tunnel_key, flood, macs)| LogicalSwitch {
+        .prop_map(|(owned, tunnel_key, mtu, flood, macs)| LogicalSwitch {
             owned,
             tunnel_key,
+            mtu,
             flood,
             macs,
         })
@@ -281,6 +283,7 @@ fn a_plan_reads_like_a_diff() {
     let ls = |key, flood: &[Locator], macs: &[(MacAddress, RemoteMac)]| LogicalSwitch {
         owned: true,
         tunnel_key: Vni::new(key),
+        mtu: None,
         flood: flood.iter().copied().collect(),
         macs: macs.iter().copied().collect(),
     };

@@ -28,6 +28,7 @@ async fn what_is_declared_reaches_the_switch_and_is_active_only_then() {
             held.logical_switches.get(&name).is_some_and(|network| {
                 network.owned
                     && network.tunnel_key.map(model::value::Vni::get) == Some(123)
+                    && network.mtu == Some(1450)
                     && network.flood.len() == 1
                     && network.macs.len() == 1
             }) && held.bindings.values().eq([&name])

@@ -11,7 +11,7 @@ use crate::kernel::apply::Failure;
 use crate::kernel::desired::{NodeConfig, Refusal};
 use crate::loops::Place;
 use crate::options::{BORDER, SwitchOptions};
-use crate::path_mtu::OVERHEAD;
+use crate::path_mtu::{OVERHEAD, Shortfall};
 
 /// Complaints published at most of what concerns everything, and of one logical switch; the log has them all.
 const GENERAL_TOLD: usize = 20;
@@ -91,12 +91,12 @@ impl Faults {
                 None => faults.switch(complaint),
             }
         }
-        for (remote, carried) in &pass.narrow {
-            let (mtu, needed) = (pass.config.mtu, pass.config.mtu + OVERHEAD);
+        for (remote, Shortfall { carried, needed }) in &pass.narrow {
+            let [mtu, better] =
+                [needed, carried].map(|bytes| u32::from(*bytes).saturating_sub(OVERHEAD));
             let words = format!(
                 "remote gateway {remote}: the way there carries {carried} bytes, tenants' packets of {mtu} need {needed}: \
-                 longer ones go in fragments (tenants' MTU had better be {})",
-                carried.saturating_sub(OVERHEAD)
+                 longer ones go in fragments (tenants' MTU had better be {better})"
             );
             faults.switch(Complaint::general(words).warning());
         }

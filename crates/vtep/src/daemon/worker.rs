@@ -15,13 +15,13 @@ use tokio::sync::watch;
 use super::Wake;
 use super::drops::Drops;
 use crate::kernel::apply::Pace;
-use crate::kernel::desired::{NodeConfig, Refusal, Wanted};
+use crate::kernel::desired::{Desired, NodeConfig, Refusal, Wanted};
 use crate::kernel::name::InterfaceName;
 use crate::kernel::outline::Outline;
 use crate::kernel::scope::Scope;
 use crate::kernel::{Kernel, Report};
 use crate::loops::{Cut, Cuts, Place, Sentry};
-use crate::path_mtu::{Narrow, PathMtu};
+use crate::path_mtu::{Narrow, OVERHEAD, PathMtu, Ways};
 
 /// What works on the kernel, in threads that may block.
 pub(super) struct Worker {
@@ -271,7 +271,7 @@ impl Worker {
             nameless: self.nameless.clone(),
         };
         if let (Some(path_mtu), None) = (&self.path_mtu, &scope) {
-            path_mtu.watch(desired.state.remote_gateways().collect());
+            path_mtu.watch(ways(desired));
         }
         // Where entries alone were looked at, nothing else changed.
         if let (Some(sentry), None) = (&self.sentry, scope) {
@@ -322,4 +322,23 @@ impl Worker {
                 .collect()
         }))
     }
+}
+
+/// How long packets to each remote gateway are at most, with all networks that are stretched there.
+fn ways(desired: &Desired) -> Ways {
+    let wan = desired.state.vxlans.values().filter(|held| held.is_wan());
+    let mtus = wan.filter_map(|held| {
+        let mtu = *desired.tenants_mtus.get(&held.port.bridge?)?;
+        let needed = u16::try_from(mtu + OVERHEAD).unwrap_or(u16::MAX);
+        Some((held.identity.vni, needed))
+    });
+    let by_key: BTreeMap<u32, u16> = mtus.collect();
+    let mut ways = Ways::new();
+    for peer in desired.state.remote_gateways() {
+        if let Some(needed) = by_key.get(&peer.vni) {
+            let way = ways.entry(peer.ip).or_default();
+            *way = (*needed).max(*way);
+        }
+    }
+    ways
 }

@@ -59,8 +59,9 @@ pub struct NodeConfig {
     pub wan_underlay: Underlay,
     /// Physical ports by `Physical_Port.name`; `None` leads nowhere.
     pub ports: BTreeMap<Arc<str>, Option<InterfaceName>>,
-    /// MTU of the devices we make. Longer frames are answered with "fragmentation needed" or sent in outer fragments by
-    /// the VXLAN devices; a bridge would drop them in silence, so this is the largest MTU of any tenant network.
+    /// The longest packets of networks that don't say how long theirs are; and the smallest MTU of the devices we make.
+    /// Longer packets than the way carries are answered with "fragmentation needed" or sent in outer fragments by the VXLAN
+    /// devices; a bridge would drop in silence what is longer than its own MTU, so that is never less than this.
     pub mtu: u32,
     /// Whether this kernel has IPv6.
     pub ipv6: bool,
@@ -76,6 +77,11 @@ impl NodeConfig {
         ![self.tunnel_ip, self.wan_ip].contains(&ip) && is_tunnel_endpoint(ip)
     }
 
+    /// The longest packets of a network's stations.
+    fn tenants_mtu(&self, network: &LogicalSwitch) -> u32 {
+        network.mtu.map_or(self.mtu, u32::from)
+    }
+
     /// The address the bridge answers for because of a row, where it answers at all.
     fn answered(&self, row: &RemoteMac) -> Option<IpAddr> {
         row.ip.filter(|ip| self.ipv6 || ip.is_ipv4())
@@ -89,6 +95,8 @@ pub struct Desired {
     pub state: KernelState,
     /// What can't be had, each with its reason.
     pub refusals: BTreeSet<Refusal>,
+    /// The longest packets of the stations of each bridge.
+    pub tenants_mtus: BTreeMap<InterfaceName, u32>,
     /// The `Physical_Port.name` that an interface, or a device made for one of its VLANs, belongs to.
     pub ports: BTreeMap<InterfaceName, Arc<str>>,
 }
@@ -157,6 +165,8 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
         let interface = config.ports.get(&port_vlan.port.name).copied().flatten();
         let bridge = InterfaceName::bridge(name);
         let alias = alias(name, "");
+        let mtu = config.tenants_mtu(logical_switch);
+        desired.tenants_mtus.entry(bridge).or_insert(mtu);
         match desired.state.bridges.get(&bridge) {
             None => Realisation::new(name, logical_switch, config, alias).into(&mut desired),
             Some(same) if same.link.alias == alias => {}
@@ -183,7 +193,7 @@ pub fn desired(switch: &SwitchState, config: &NodeConfig) -> Desired {
                 desired.ports.insert(device, port);
             }
             let form = config.vlan_form;
-            vlan::bind(&mut desired.state, form, config.mtu, at, bridge);
+            vlan::bind(&mut desired.state, form, config.mtu.max(mtu), at, bridge);
         }
     }
     if !desired.state.bridges.is_empty() {
@@ -243,7 +253,7 @@ impl<'a> Realisation<'a> {
                 link: Link {
                     alias,
                     group: GROUP,
-                    mtu: config.mtu,
+                    mtu: config.mtu.max(config.tenants_mtu(logical_switch)),
                 },
                 settings: BridgeSettings {
                     address: GATEWAYS,

@@ -253,10 +253,9 @@ impl KernelState {
             || self.vlans.contains_key(&name)
     }
 
-    /// The remote gateways that may send.
-    pub fn remote_gateways(&self) -> impl Iterator<Item = Ipv4Addr> {
-        let peers = self.filters.values().flat_map(|filter| &filter.wan);
-        peers.map(|peer| peer.ip)
+    /// The remote gateways that may send, with their keys.
+    pub fn remote_gateways(&self) -> impl Iterator<Item = &Peer> {
+        self.filters.values().flat_map(|filter| &filter.wan)
     }
 
     /// The bridge an interface is a port of.

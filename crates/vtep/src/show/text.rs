@@ -51,9 +51,14 @@ impl ShownCut {
 impl Network {
     fn write(&self, text: &mut String, whole: bool) -> fmt::Result {
         let up = |up| if up { "up" } else { "down" };
+        let mtu = match (self.mtu, self.device_mtu) {
+            (Some(mtu), Some(devices)) => format!(", mtu {mtu}, devices take {devices}"),
+            (None, Some(devices)) => format!(", mtu {devices}"),
+            (_, None) => String::new(),
+        };
         writeln!(
             text,
-            "network {} ({}, {})",
+            "network {} ({}, {}{mtu})",
             self.name,
             self.bridge,
             up(self.up)
@@ -231,6 +236,8 @@ mod tests {
                 name: "blue".to_owned(),
                 bridge: "gb0".to_owned(),
                 up: true,
+                mtu: None,
+                device_mtu: Some(1500),
                 cut: None,
                 flood_dropped: 0,
                 bindings: vec!["up vlan 7".to_owned()],
@@ -269,7 +276,7 @@ mod tests {
         assert_eq!(
             head.join("\n"),
             "\
-network blue (gb0, up)
+network blue (gb0, up, mtu 1500)
   binding    up vlan 7
   interface  eth1.7            up    in 3 packets, 300 bytes; out 0 packets, 0 bytes; 1 dropped
   tunnels    wan    key 456       in 0 packets, 0 bytes; out 0 packets, 0 bytes; in network namespace wan

@@ -62,12 +62,14 @@ fn logical_switch(slot: u32) -> impl Strategy<Value = LogicalSwitch> {
     let key = prop_oneof![4 => Just(true), 1 => Just(false)];
     (
         key,
+        option::of(1400..1700_u16),
         btree_set(locator(), 0..4),
         btree_map(station, row, 0..6),
     )
-        .prop_map(move |(keyed, flood, macs)| LogicalSwitch {
+        .prop_map(move |(keyed, mtu, flood, macs)| LogicalSwitch {
             owned: true,
             tunnel_key: keys(0).filter(|_| keyed),
+            mtu,
             flood,
             macs,
         })

@@ -56,9 +56,12 @@ fn logical_switch() -> impl Strategy<Value = LogicalSwitch> {
     });
     let macs = btree_map((1..6_u64).prop_map(MacAddress::from_u64), station, 0..5);
     let key = prop_oneof![9 => (1..6_u32).prop_map(Vni::new), 1 => Just(None)];
-    (key, btree_set(locator(), 0..4), macs).prop_map(|(tunnel_key, flood, macs)| LogicalSwitch {
+    let mtu = option::of(1400..1700_u16);
+    let row = (key, mtu, btree_set(locator(), 0..4), macs);
+    row.prop_map(|(tunnel_key, mtu, flood, macs)| LogicalSwitch {
         owned: true,
         tunnel_key,
+        mtu,
         flood,
         macs,
     })
@@ -374,6 +377,7 @@ fn bordering(switch: &mut SwitchState, name: &str, vlan: u16, wan: Locator, stat
         LogicalSwitch {
             owned: true,
             tunnel_key: Vni::new(123 + u32::from(vlan)),
+            mtu: None,
             flood: [wan].into(),
             macs: [(MacAddress::from_u64(0x0011_2233_4455), station)].into(),
         },

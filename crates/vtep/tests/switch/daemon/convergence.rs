@@ -166,3 +166,43 @@ fn a_full_table_is_told_with_the_kernels_words_until_there_is_room() {
         forwards(&picture()).await;
     });
 }
+
+#[test]
+fn devices_are_as_large_as_the_network_says_and_never_smaller_than_the_switch_is_told() {
+    in_namespace(|| async {
+        let (switch, controller) = forwarding("", &picture()).await;
+        let bridge = vtep::kernel::name::InterfaceName::bridge(&name("net-a"));
+        let mtus = || {
+            let shown = format!(
+                "{}{}",
+                ip(&format!("-o link show master {bridge}")),
+                ip(&format!("-o link show {bridge}"))
+            );
+            let mtu = |line: &str| {
+                line.split(" mtu ")
+                    .nth(1)?
+                    .split(' ')
+                    .next()
+                    .map(str::to_owned)
+            };
+            shown.lines().filter_map(mtu).collect::<Vec<_>>()
+        };
+        for (said, devices) in [
+            (None, "1500"),
+            (Some(9000), "9000"),
+            (Some(1400), "1500"),
+            (None, "1500"),
+        ] {
+            let mut wanted = picture();
+            let network = wanted.logical_switches.get_mut(&name("net-a")).unwrap();
+            network.mtu = said;
+            write(&controller, &wanted).await;
+            forwards(&wanted).await;
+            assert_eq!(mtus(), [devices; 3], "{said:?}");
+            let shown = switch.shown().await;
+            let network = &shown["networks"][0];
+            assert_eq!(network["mtu"], serde_json::json!(said), "{shown}");
+            assert_eq!(network["device_mtu"].to_string(), devices, "{shown}");
+        }
+    });
+}

@@ -228,9 +228,27 @@ fn a_way_that_carries_too_little_is_told_of_and_one_that_was_mended_is_not() {
         })
         .await;
 
+        // Where the network says how long its packets are, that counts.
+        let mut wanted = picture();
+        let network = wanted.logical_switches.get_mut(&name("net-a")).unwrap();
+        network.mtu = Some(1442);
+        write(&controller, &wanted).await;
+        until(&controller, "no fault", |held| {
+            let faults = held.faults().into_values().collect::<String>();
+            faults.is_empty().then_some(())
+        })
+        .await;
+        let network = wanted.logical_switches.get_mut(&name("net-a")).unwrap();
+        network.mtu = Some(1500);
+        write(&controller, &wanted).await;
+        until(&controller, "the fault again", |held| {
+            let faults = held.faults().into_values().collect::<String>();
+            faults.contains(told).then_some(())
+        })
+        .await;
+
         far.ip("link set wan0 mtu 1600").unwrap();
         // A remote gateway more makes it look again before the minute is over.
-        let mut wanted = picture();
         flood(&mut wanted, "net-a", wan("192.0.2.4", 456));
         write(&controller, &wanted).await;
         until(&controller, "no fault", |held| {
