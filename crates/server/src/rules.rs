@@ -110,7 +110,7 @@ impl Rules {
     ) -> Result<(), Fault> {
         known.resolve(tx, row)?;
         match row.resource.kind {
-            Kind::Network => network::create(tx, row),
+            Kind::Network => network::create(tx, &mut known.keys, row),
             Kind::Port | Kind::L2RemoteGateway => Ok(()),
             Kind::L2Gateway => gateway::create(row),
             Kind::L2GatewayConnection => connection::create(self, tx, known, row),
@@ -137,15 +137,20 @@ fn now() -> i64 {
 /// Whether the rules of a kind look at other rows of that kind, so that a bulk must be inserted row by row.
 fn looks_at_its_like(kind: Kind) -> bool {
     match kind {
-        Kind::Network | Kind::L2GatewayConnection | Kind::L2RemoteGatewayConnection => true,
-        Kind::Port | Kind::L2Gateway | Kind::L2RemoteGateway | Kind::L2RemoteMac => false,
+        Kind::L2GatewayConnection | Kind::L2RemoteGatewayConnection => true,
+        Kind::Network
+        | Kind::Port
+        | Kind::L2Gateway
+        | Kind::L2RemoteGateway
+        | Kind::L2RemoteMac => false,
     }
 }
 
-/// What rows refer to. A bulk of MACs looks its connection up once.
+/// What rows refer to, and what they must not have in common. A bulk of MACs looks its connection up once.
 #[derive(Default)]
 struct Known {
     rows: HashMap<(Kind, Uuid), Row>,
+    keys: network::Keys,
 }
 
 impl Known {

@@ -158,3 +158,41 @@ async fn a_bulk_that_is_none_is_refused() {
         assert_eq!((status, message.as_str()), (400, part));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_of_a_bulk_without_keys_get_the_lowest_that_nobody_has() {
+    let server = Fixture::start().await;
+    server.network(3).await;
+    let given = |key: Option<i64>| match key {
+        Some(key) => json!({"provider:segmentation_id": key, "provider:network_type": "vxlan"}),
+        None => json!({}),
+    };
+    let (status, body) = server
+        .post(
+            "/v2.0/networks",
+            json!({"networks": [
+                given(None), given(Some(2)), given(None), given(None), given(Some(7)), given(None), given(None),
+            ]}),
+        )
+        .await;
+    assert_eq!(status, 201, "{body}");
+    let keys: Vec<_> = body["networks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|network| network["provider:segmentation_id"].as_i64().unwrap())
+        .collect();
+    assert_eq!(keys, [1, 2, 4, 5, 7, 6, 8]);
+    // What was given to one is not left for another, wherever in the bulk that stands.
+    let bulk = json!({"networks": [given(None), given(None), given(Some(9))]});
+    let (status, kind, message) = error(server.post("/v2.0/networks", bulk).await);
+    assert_eq!(status, 409, "{kind}: {message}");
+    assert!(message.starts_with("Item 2: "), "{message}");
+    assert_eq!(
+        server.get("/v2.0/networks").await["networks"]
+            .as_array()
+            .unwrap()
+            .len(),
+        8
+    );
+}
