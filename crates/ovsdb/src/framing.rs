@@ -77,16 +77,15 @@ impl Framer {
 
     /// The offset behind the bracket that closes the current message, if it is in `input`.
     fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, FramingError> {
-        for (offset, &byte) in input.iter().enumerate() {
+        let mut rest = input;
+        loop {
             if self.in_string {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_string = false,
-                    _ => {}
-                }
-                continue;
+                self.leave_string(&mut rest);
             }
+            let Some((&byte, behind)) = rest.split_first() else {
+                return Ok(None);
+            };
+            rest = behind;
             match byte {
                 b'{' => self.depth += 1,
                 byte if self.depth == 0 => return Err(FramingError::NotAnObject { byte }),
@@ -95,13 +94,36 @@ impl Framer {
                 b'}' | b']' => {
                     self.depth -= 1;
                     if self.depth == 0 {
-                        return Ok(Some(offset + 1));
+                        return Ok(Some(input.len() - rest.len()));
                     }
                 }
                 _ => {}
             }
         }
-        Ok(None)
+    }
+
+    /// Takes what belongs to a string from the front of `input`. Most of a dump stands in strings.
+    fn leave_string(&mut self, input: &mut &[u8]) {
+        if self.escaped
+            && let Some((_, behind)) = input.split_first()
+        {
+            self.escaped = false;
+            *input = behind;
+        }
+        while let Some(place) = memchr::memchr2(b'"', b'\\', input) {
+            let (found, behind) = input.split_at_checked(place + 1).unwrap_or((input, &[]));
+            *input = behind;
+            if found.ends_with(b"\"") {
+                self.in_string = false;
+                return;
+            }
+            // What it escapes may not have come yet.
+            match input.split_first() {
+                Some((_, behind)) => *input = behind,
+                None => self.escaped = true,
+            }
+        }
+        *input = &[];
     }
 }
 
