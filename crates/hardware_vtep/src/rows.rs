@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::switch::{Locator, LogicalSwitchName};
 use model::value::{MacAddress, Vni};
-use ovsdb::column::{Map, Optional, Reference, Set};
+use ovsdb::column::{Map, Optional, Parsed, Reference, Set};
 use ovsdb::{Change, RowError};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -41,26 +41,23 @@ pub(crate) fn change<R: TableRow + Clone>(
     uuid: Uuid,
     change: Change<'_>,
 ) -> Result<Transition<R>, RowError> {
-    let (before, mut row, text) = match change {
+    let (mut row, text) = match change {
         Change::Delete => {
             return Ok(Transition {
                 before: table.remove(&uuid),
                 after: None,
             });
         }
-        Change::Put(text) => (table.remove(&uuid), R::default(), text),
+        Change::Put(text) => (R::default(), text),
         Change::Modify(text) => {
-            let before = table
-                .get(&uuid)
-                .cloned()
-                .ok_or_else(|| RowError::new("a row that was never shown is modified"))?;
-            (Some(before.clone()), before, text)
+            let known = table.get(&uuid).cloned();
+            let never = || RowError::new("a row that was never shown is modified");
+            (known.ok_or_else(never)?, text)
         }
     };
     row.patch(serde_json::from_str(text.get())?);
-    table.insert(uuid, row.clone());
     Ok(Transition {
-        before,
+        before: table.insert(uuid, row.clone()),
         after: Some(row),
     })
 }
@@ -277,23 +274,23 @@ impl UcastMacRow {
 #[derive(Deserialize)]
 pub(crate) struct UcastMacColumns {
     #[serde(rename = "MAC")]
-    mac: Option<String>,
+    mac: Option<Parsed<MacAddress>>,
     logical_switch: Option<Reference>,
     locator: Option<Reference>,
-    ipaddr: Option<String>,
+    ipaddr: Option<Parsed<IpAddr>>,
 }
 
 impl TableRow for UcastMacRow {
     type Columns = UcastMacColumns;
 
     fn patch(&mut self, columns: UcastMacColumns) {
-        put(&mut self.mac, columns.mac.map(|text| text.parse().ok()));
+        put(&mut self.mac, columns.mac.map(|text| text.0));
         put(
             &mut self.logical_switch,
             columns.logical_switch.map(|row| row.0),
         );
         put(&mut self.locator, columns.locator.map(|row| row.0));
-        put(&mut self.ip, columns.ipaddr.map(|text| text.parse().ok()));
+        put(&mut self.ip, columns.ipaddr.map(|text| text.0));
     }
 }
 
@@ -341,7 +338,7 @@ pub(crate) struct LocatorRow {
 #[derive(Deserialize)]
 pub(crate) struct LocatorColumns {
     encapsulation_type: Option<String>,
-    dst_ip: Option<String>,
+    dst_ip: Option<Parsed<Ipv4Addr>>,
     tunnel_key: Option<Optional<i64>>,
 }
 
@@ -353,7 +350,7 @@ impl TableRow for LocatorRow {
             &mut self.vxlan,
             columns.encapsulation_type.map(|text| text == VXLAN),
         );
-        put(&mut self.ip, columns.dst_ip.map(|text| text.parse().ok()));
+        put(&mut self.ip, columns.dst_ip.map(|text| text.0));
         put(&mut self.tunnel_key, columns.tunnel_key.map(|key| key.0));
     }
 }

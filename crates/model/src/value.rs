@@ -78,25 +78,25 @@ impl FromStr for MacAddress {
     /// `001122aabbcc`, in either case.
     fn from_str(text: &str) -> Result<Self, BadMac> {
         let bad = || BadMac(text.to_owned());
-        let groups: Vec<&str> = match text {
-            t if t.contains(':') => t.split(':').collect(),
-            t if t.contains('-') => t.split('-').collect(),
-            t if t.contains('.') => t.split('.').collect(),
-            t => vec![t],
+        let (width, separator) = match *text.as_bytes() {
+            [_, _, separator @ (b':' | b'-'), ..] => (2, separator),
+            [_, _, _, _, b'.', ..] => (4, b'.'),
+            _ => (12, 0),
         };
-        let width = match groups.len() {
-            6 => 2,
-            3 => 4,
-            1 => 12,
-            _ => return Err(bad()),
-        };
+        // Digits, and the separator between them.
+        if text.len() != 12 + 12 / width - 1 {
+            return Err(bad());
+        }
         let mut value = 0_u64;
-        for group in groups {
-            if group.len() != width || !group.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(bad());
+        for (place, byte) in text.bytes().enumerate() {
+            if place % (width + 1) == width {
+                if byte != separator {
+                    return Err(bad());
+                }
+            } else {
+                let digit = char::from(byte).to_digit(16).ok_or_else(bad)?;
+                value = value << 4 | u64::from(digit);
             }
-            let part = u64::from_str_radix(group, 16).map_err(|_| bad())?;
-            value = value << (4 * width) | part;
         }
         Ok(Self::from_u64(value))
     }

@@ -1,7 +1,7 @@
 //! Columns as the server sends them, decoded straight into plain Rust types.
 //!
-//! A row type of a schema crate derives `Deserialize` with these as fields: [`Set`], [`Map`], [`Optional`] and
-//! [`Reference`]; columns with exactly one integer, boolean or string are `i64`, `bool` and `String`.
+//! A row type of a schema crate derives `Deserialize` with these as fields: [`Set`], [`Map`], [`Optional`],
+//! [`Parsed`] and [`Reference`]; columns with exactly one integer, boolean or string are `i64`, `bool` and `String`.
 //!
 //! Monitor updates in Open vSwitch's `<table-updates2>` notation (ovsdb-server(7), "Monitor_cond") send *differences*
 //! of columns that hold more than one value: [`Set::apply`] and [`Map::apply`] add them up. A new row is its
@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::str::FromStr;
 
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use uuid::Uuid;
@@ -87,6 +88,10 @@ pub struct Map<K, V>(pub Vec<(K, V)>);
 /// A column of at most one atom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Optional<T>(pub Option<T>);
+
+/// A column of exactly one string, read as what it stands for; `None` where it stands for no such thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parsed<T>(pub Option<T>);
 
 /// A column of exactly one row reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +179,28 @@ impl<'de, T: FromAtom> Deserialize<'de> for Optional<T> {
             0 | 1 => Ok(Self(atoms.pop())),
             more => Err(de::Error::invalid_length(more, &"at most one atom")),
         }
+    }
+}
+
+impl<'de, T: FromStr> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ParsedVisitor<T>(PhantomData<T>);
+
+        impl<T: FromStr> Visitor<'_> for ParsedVisitor<T> {
+            type Value = Option<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(text.parse().ok())
+            }
+        }
+
+        deserializer
+            .deserialize_str(ParsedVisitor(PhantomData))
+            .map(Self)
     }
 }
 
@@ -385,6 +412,9 @@ mod tests {
         assert_eq!(decode::<Optional<i64>>("456").unwrap().0, Some(456));
         assert_eq!(decode::<Reference>(ONE).unwrap().0, Uuid::from_u128(1));
         assert_eq!(decode::<Set<f64>>("1").unwrap().0, [1.0]);
+        assert_eq!(decode::<Parsed<u8>>("\"7\"").unwrap().0, Some(7));
+        assert_eq!(decode::<Parsed<u8>>("\"x\\\"\"").unwrap().0, None);
+        assert!(decode::<Parsed<u8>>("7").is_err());
         assert_eq!(
             decode::<Map<i64, Uuid>>(&format!("[\"map\",[[100,{ONE}]]]"))
                 .unwrap()
