@@ -352,11 +352,14 @@ impl Database {
             Some(remote) => held.macs.insert(mac, remote),
             None => held.macs.remove(&mac),
         };
-        let key = Surplus::Mac(row.name.clone(), mac);
-        match surplus {
-            true => self.state.surplus.insert(key),
-            false => self.state.surplus.remove(&key),
-        };
+        // There is hardly ever any, and a name less to clone for each of 100,000 MACs.
+        if surplus || !self.state.surplus.is_empty() {
+            let key = Surplus::Mac(row.name.clone(), mac);
+            match surplus {
+                true => self.state.surplus.insert(key),
+                false => self.state.surplus.remove(&key),
+            };
+        }
         self.trail.note(Touch::Mac((row.name.clone(), mac)));
     }
 

@@ -83,14 +83,21 @@ impl Intent {
                 connection: id,
                 locator,
             });
+            let remotes = macs
+                .iter()
+                .map(|(mac, ip)| (*mac, RemoteMac { locator, ip: *ip }));
+            // Nothing to give way to, and in order: a hundred thousand are built at once.
+            if held.macs.is_empty() {
+                held.macs = remotes.collect();
+                continue;
+            }
             // Of two connections of a network on the same switch that declare a MAC the second gives way.
-            for (mac, ip) in macs {
-                let remote = RemoteMac { locator, ip: *ip };
+            for (mac, remote) in remotes {
                 // A MAC that is also a port's goes to the remote gateway: what is declared remote wins, so that an
                 // orchestrator can announce a move before the catalogue follows.
                 let taken = held
                     .macs
-                    .get(mac)
+                    .get(&mac)
                     .is_some_and(|other| !first && other.locator.tunnel_key.is_some());
                 if taken {
                     desired
@@ -98,7 +105,7 @@ impl Intent {
                         .entry(id)
                         .or_insert_with(|| format!("remote MAC {mac} is also declared by an older connection of this network on the same switch"));
                 } else {
-                    held.macs.insert(*mac, remote);
+                    held.macs.insert(mac, remote);
                 }
             }
         }
