@@ -259,9 +259,14 @@ impl OvsdbServer {
         self.signal(Signal::SIGCONT)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    /// The process.
+    pub fn pid(&self) -> Result<Pid> {
         let process = self.process.as_ref().context("ovsdb-server does not run")?;
-        Ok(kill(Pid::from_raw(i32::try_from(process.id())?), signal)?)
+        Ok(Pid::from_raw(i32::try_from(process.id())?))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(self.pid()?, signal)?)
     }
 }
 

@@ -9,6 +9,7 @@ use testkit::ovsdb_server::OvsdbServer;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+use crate::processor;
 use crate::stations::{Station, stations};
 use crate::watch::ovsdb::{DATABASE, OvsdbWatch, Watch, Whole};
 
@@ -16,19 +17,30 @@ use crate::watch::ovsdb::{DATABASE, OvsdbWatch, Watch, Whole};
 const ROWS: usize = 100;
 const WINDOW: usize = 32;
 
+/// What an insert took.
+pub(crate) struct Inserted {
+    pub(crate) took: Duration,
+    /// The processor time that ovsdb-server used.
+    pub(crate) processor: Duration,
+}
+
 /// Inserts so many remote MACs into a fresh ovsdb-server, under the eyes of the same witness as the product.
-pub(crate) fn insert(rows: u32) -> Result<Duration> {
+pub(crate) fn insert(rows: u32) -> Result<Inserted> {
     let server = OvsdbServer::start()?;
     let watch = OvsdbWatch::start(&server.unix_target())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()?;
+    let before = processor::used_by(server.pid()?)?;
     let start = Instant::now();
     runtime.block_on(insert_all(server.unix_target(), rows))?;
     let there = watch.wait(usize::try_from(rows)?)?;
     end(runtime);
-    Ok(there.duration_since(start))
+    Ok(Inserted {
+        took: there.duration_since(start),
+        processor: processor::used_by(server.pid()?)? - before,
+    })
 }
 
 /// What is still under way is of no interest.
@@ -129,7 +141,8 @@ mod tests {
 
     #[test]
     fn what_is_inserted_is_seen() -> Result<()> {
-        assert!(insert(1000)? > Duration::ZERO);
+        let inserted = insert(1000)?;
+        assert!(inserted.took > Duration::ZERO);
         Ok(())
     }
 }

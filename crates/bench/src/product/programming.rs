@@ -12,6 +12,7 @@ use crate::Plan;
 use crate::floor;
 use crate::floor::sqlite::{Bare, Table};
 use crate::measurement::{Budget, Measurement, Samples, Statistic};
+use crate::processor;
 use crate::report::Section;
 use crate::watch::ovsdb::OvsdbWatch;
 
@@ -26,7 +27,8 @@ pub(crate) fn measure(plan: &Plan) -> Section {
               answer has been read. Floor: the same rows by a bare pipelined insert (100 to a transaction, 32 \
               transactions under way) into a fresh ovsdb-server, seen by the same monitor. Nothing is written to a switch \
               that is not durable in the database before: bare SQLite, then the bare insert, is the least that can pass \
-              after a POST was sent.",
+              after a POST was sent. Processor time is what a process used from the POST until the last row \
+              is there.",
         outcome: measure_all(plan),
     }
 }
@@ -37,17 +39,24 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
     for &(size, times) in plan.sizes() {
         let (mut from_post, mut from_answer) = (Samples::default(), Samples::default());
         let (mut bare, mut both) = (Samples::default(), Samples::default());
+        let (mut of_server, mut of_switch) = (Samples::default(), Samples::default());
+        let mut of_bare_switch = Samples::default();
         for _ in 0..times {
             let Run {
                 post,
                 answer,
                 sqlite,
+                server_processor,
+                switch_processor,
             } = run(plan, size)?;
             from_post.push(post);
             from_answer.push(answer);
             let inserted = floor::ovsdb::insert(size)?;
-            bare.push_time(inserted);
-            both.push_time(sqlite + inserted);
+            bare.push_time(inserted.took);
+            both.push_time(sqlite + inserted.took);
+            of_server.push_time(server_processor);
+            of_switch.push_time(switch_processor);
+            of_bare_switch.push_time(inserted.processor);
         }
         let beside_both = Measurement::time(
             format!("{size} MACs in ovsdb-server, after the POST was sent, beside both floors"),
@@ -71,6 +80,15 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
         } else {
             from_answer
         });
+        let of_switch = Measurement::time(
+            format!("processor time of ovsdb-server until it has {size} MACs"),
+            of_switch,
+        );
+        measurements.push(of_switch.above("bare pipelined insert", of_bare_switch));
+        measurements.push(Measurement::time(
+            format!("processor time of the server until then, {size} MACs"),
+            of_server,
+        ));
     }
     Ok(measurements)
 }
@@ -83,6 +101,10 @@ struct Run {
     answer: f64,
     /// The same rows by bare SQLite.
     sqlite: Duration,
+    /// The processor time that the server used since it was sent.
+    server_processor: Duration,
+    /// That ovsdb-server used.
+    switch_processor: Duration,
 }
 
 fn run(plan: &Plan, size: u32) -> Result<Run> {
@@ -95,8 +117,16 @@ fn run(plan: &Plan, size: u32) -> Result<Run> {
     let connection = server.explain(api.stretch_network(SWITCH))?;
     server.explain(api.wait_active(&connection))?;
     let watch = OvsdbWatch::start(&switch.unix_target())?;
+    let taken = || {
+        anyhow::Ok((
+            processor::used_by(server.pid()?)?,
+            processor::used_by(switch.pid()?)?,
+        ))
+    };
+    let before = taken()?;
     let post = server.explain(api.post_macs(&connection, 0..size))?;
     let there = server.explain(watch.wait(usize::try_from(size)?))?;
+    let after = taken()?;
     let since = |instant| there.saturating_duration_since(instant).as_secs_f64();
     let table = Table::read(&server.database())?;
     let mut bare = Bare::create(&server.directory().join("bare.sqlite"), &table)?;
@@ -104,6 +134,8 @@ fn run(plan: &Plan, size: u32) -> Result<Run> {
         post: since(post.sent),
         answer: since(post.answered),
         sqlite: bare.insert(&table)?,
+        server_processor: after.0 - before.0,
+        switch_processor: after.1 - before.1,
     })
 }
 
