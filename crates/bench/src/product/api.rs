@@ -276,6 +276,7 @@ fn count_macs(body: &[u8]) -> usize {
     occurrences(body, br#""mac":"#)
 }
 
+/// An answer may have 35 MB, and what is measured goes on while we count.
 fn occurrences(body: &[u8], key: &[u8]) -> usize {
-    body.windows(key.len()).filter(|w| *w == key).count()
+    memchr::memmem::find_iter(body, key).count()
 }
