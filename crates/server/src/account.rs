@@ -100,6 +100,8 @@ pub struct Planned {
 /// What the endpoint's database holds, beside what it should hold.
 #[derive(Clone, Debug)]
 pub struct Comparison {
+    /// The revision of the database that says what it should hold.
+    pub revision: u64,
     /// What would be written.
     pub plan: Plan,
     /// What it should hold and its schema has no room for, with the reason.
@@ -157,7 +159,10 @@ impl Account {
     /// Compares what the endpoint's database holds, or last held, with what it should hold. Nothing before it was read.
     pub fn compare(&self) -> Option<Comparison> {
         let devices = read(&self.told).devices.clone();
-        let mut desired = read(&self.intent).intent.desired(&devices);
+        let (revision, mut desired) = {
+            let intent = read(&self.intent);
+            (intent.revision, intent.intent.desired(&devices))
+        };
         self.held.read(|held| {
             let held = held?;
             let unable = held.capabilities().fit(&mut desired.state);
@@ -166,6 +171,7 @@ impl Account {
                 there.is_some_and(|l| l.owned) || desired.state.logical_switches.contains_key(name)
             };
             Some(Comparison {
+                revision,
                 plan: plan(&desired.state, held.state()),
                 unable,
                 wanted: desired.state.rows(|_| true),

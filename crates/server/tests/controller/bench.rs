@@ -146,17 +146,21 @@ impl Bench {
         Arc::clone(&self.controllers.board.accounts()[0])
     }
 
-    /// Waits until the controller has compared the switch with the database, and found that nothing is left to do or
-    /// that it may not be done.
+    /// Waits until the controller has compared the switch with what was committed before, and found that nothing is left
+    /// to do or that it may not be done.
     pub(crate) async fn until_settled(&self) {
         let begun = Instant::now();
+        let committed = *self.store.revisions().borrow();
         loop {
             let account = self.account();
             let told = account.told();
             let connected = told.connected_since.is_some() && !told.devices.is_empty();
-            let nothing_left = account.compare().is_some_and(|found| match &told.withheld {
-                Some(withheld) => withheld.permitted(&found.plan).is_empty(),
-                None => found.plan.is_empty(),
+            let nothing_left = account.compare().is_some_and(|found| {
+                let left = match &told.withheld {
+                    Some(withheld) => withheld.permitted(&found.plan).is_empty(),
+                    None => found.plan.is_empty(),
+                };
+                found.revision >= committed && left
             });
             if connected && nothing_left {
                 return;
