@@ -201,16 +201,23 @@ async fn a_switch_that_complains_is_an_error_in_its_own_words() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_complaint_about_a_port_concerns_those_who_use_it() {
-    const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
-    let bench = Bench::new().await;
-    let [one, other] = [("p1", 123), ("p2", 124)].map(|(port, key)| Stretch::new(port, key));
-    for stretch in [&one, &other] {
+const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
+
+/// A network on each port of the switch, both ACTIVE.
+async fn two_stretched(bench: &Bench) -> [Stretch; 2] {
+    let both = [("p1", 123), ("p2", 124)].map(|(port, key)| Stretch::new(port, key));
+    for stretch in &both {
         bench.insert(stretch.rows()).await;
         let id = stretch.connection.id();
         bench.until_status(CONNECTION, id, Status::Active).await;
     }
+    both
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_complaint_about_a_port_concerns_those_who_use_it() {
+    let bench = Bench::new().await;
+    let [one, other] = two_stretched(&bench).await;
     let (session, _) = bench.eyes.up().await;
     let faulty = PublishedPort {
         faults: ["invalid_vlan_map".to_owned()].into(),
@@ -244,14 +251,8 @@ async fn a_complaint_about_a_port_concerns_those_who_use_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_complaint_about_one_network_leaves_the_others_active() {
-    const CONNECTION: Kind = Kind::L2RemoteGatewayConnection;
     let bench = Bench::new().await;
-    let [cut, other] = [("p1", 123), ("p2", 124)].map(|(port, key)| Stretch::new(port, key));
-    for stretch in [&cut, &other] {
-        bench.insert(stretch.rows()).await;
-        let id = stretch.connection.id();
-        bench.until_status(CONNECTION, id, Status::Active).await;
-    }
+    let [cut, other] = two_stretched(&bench).await;
     let (session, _) = bench.eyes.up().await;
     let about = Complaint::about(cut.name(), "cut off the WAN because of a loop");
     let warning = Complaint::about(other.name(), "floods").warning();
