@@ -154,6 +154,8 @@ async fn begin(
     let metrics = Arc::new(Metrics::new(
         Arc::clone(&connection),
         shown.clone(),
+        places.underlays.clone(),
+        config.clone(),
         sessions.board(),
         sessions.traffic(),
         Arc::clone(&cuts),

@@ -2,9 +2,10 @@
 //!
 //! Rules as for the server's: names carry their unit, labels have few values. Passes are counted as they happen; everything
 //! else is looked at when somebody asks, so that it costs nothing while nobody does. What a port or a tunnel counted is the
-//! kernel's own count of its device: it begins again with the device.
+//! kernel's own count of its device: it begins again with the device. What went through the tunnels of a device by remote gateway
+//! is counted by the packet filter ([`traffic`](crate::kernel::traffic)): there are as many series as tunnels declared.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -28,14 +29,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::bfd::Board;
-use crate::bfd::engine::Traffic;
+use crate::bfd::engine::Traffic as BfdTraffic;
 use crate::bfd::packet::State as BfdState;
 use crate::daemon::{Pass, Wake};
 use crate::error::Error;
 use crate::kernel::Kernel;
 use crate::kernel::counters::{self, Counters};
+use crate::kernel::desired::NodeConfig;
 use crate::kernel::name::InterfaceName;
+use crate::kernel::netns::Underlays;
 use crate::kernel::outline::Outline;
+use crate::kernel::traffic::{Traffic, TunnelTraffic};
 use crate::kernel::underlay::Side;
 use crate::loops::Cuts;
 
@@ -49,8 +53,10 @@ pub(crate) struct Metrics {
     started: jiff::Timestamp,
     connection: Arc<Connection<Database>>,
     outline: watch::Receiver<Option<Arc<Outline>>>,
+    underlays: Underlays,
+    config: NodeConfig,
     bfd: watch::Receiver<Board>,
-    traffic: Vec<(Ipv4Addr, Arc<Traffic>)>,
+    bfd_traffic: Vec<(Ipv4Addr, Arc<BfdTraffic>)>,
     cuts: Arc<Cuts>,
     passes: Family<WakeLabels, Histogram, fn() -> Histogram>,
     steps: Family<WakeLabels, Counter>,
@@ -114,6 +120,13 @@ struct TunnelLabels {
     key: u32,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RemoteGatewayLabels {
+    network: String,
+    key: u32,
+    remote_ip: String,
+}
+
 /// Answers `/metrics` at the address, as long as what is returned is polled.
 pub(crate) async fn serve(
     address: SocketAddr,
@@ -144,16 +157,20 @@ impl Metrics {
     pub(crate) fn new(
         connection: Arc<Connection<Database>>,
         outline: watch::Receiver<Option<Arc<Outline>>>,
+        underlays: Underlays,
+        config: NodeConfig,
         bfd: watch::Receiver<Board>,
-        traffic: Vec<(Ipv4Addr, Arc<Traffic>)>,
+        bfd_traffic: Vec<(Ipv4Addr, Arc<BfdTraffic>)>,
         cuts: Arc<Cuts>,
     ) -> Self {
         Self {
             started: jiff::Timestamp::now(),
             connection,
             outline,
+            underlays,
+            config,
             bfd,
-            traffic,
+            bfd_traffic,
             cuts,
             passes: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
             steps: Family::default(),
@@ -210,6 +227,10 @@ impl Metrics {
             match counters::read() {
                 Ok(counted) => register_counters(vtep, outline, &counted),
                 Err(error) => tracing::error!(%error, "counters can't be read"),
+            }
+            match Traffic::read(&self.underlays, &self.config) {
+                Ok(traffic) => register_traffic(vtep, outline, &traffic),
+                Err(error) => tracing::error!(%error, "counters of remote gateways can't be read"),
             }
         }
         exposition::text(&registry, self.started)
@@ -343,7 +364,7 @@ impl Metrics {
         );
         let families: [Family<LocalLabels, Counter>; 3] = Default::default();
         let [sent, received, discarded] = families;
-        for (local, traffic) in &self.traffic {
+        for (local, traffic) in &self.bfd_traffic {
             let labels = LocalLabels {
                 local_ip: local.to_string(),
             };
@@ -398,7 +419,7 @@ const COUNTED: [(&str, &str, Count); 6] = [
 fn register_counters(
     registry: &mut Registry,
     outline: &Outline,
-    counted: &std::collections::HashMap<InterfaceName, Counters>,
+    counted: &HashMap<InterfaceName, Counters>,
 ) {
     for (name, help, value) in COUNTED {
         let ports = Family::<PortLabels, Counter>::default();
@@ -430,6 +451,76 @@ fn register_counters(
         let of_tunnels = format!("{help}: all tunnels of a network with one key");
         registry.register(format!("tunnel_{name}"), of_tunnels, tunnels);
     }
+}
+
+/// One of the things that are counted of a remote gateway.
+type Share = fn(&TunnelTraffic) -> u64;
+
+/// What is counted of each remote gateway, and under which name.
+const OF_REMOTE_GATEWAYS: [(&str, &str, Share); 5] = [
+    (
+        "received_packets",
+        "Packets from it that were let in",
+        |it| it.received.packets,
+    ),
+    (
+        "received_bytes",
+        "Bytes from it that were let in, from the outer IP header on",
+        |it| it.received.bytes,
+    ),
+    ("sent_packets", "Packets to it", |it| it.sent.packets),
+    (
+        "sent_bytes",
+        "Bytes to it, from the outer IP header on",
+        |it| it.sent.bytes,
+    ),
+    (
+        "flood_dropped_packets",
+        "Packets that were not flooded to it, beyond --bum-limit",
+        |it| it.flood_dropped,
+    ),
+];
+
+fn register_traffic(registry: &mut Registry, outline: &Outline, traffic: &Traffic) {
+    let networks: HashMap<(Side, u32), &str> = outline
+        .tunnels
+        .iter()
+        .map(|tunnel| ((tunnel.side, tunnel.key), tunnel.network.as_str()))
+        .collect();
+    for (name, help, value) in OF_REMOTE_GATEWAYS {
+        let family = Family::<RemoteGatewayLabels, Counter>::default();
+        for (tunnel, counted) in &traffic.tunnels {
+            // What the database asks for now and what is in place may be a moment apart.
+            let Some(network) = networks.get(&(Side::Wan, tunnel.vni)) else {
+                continue;
+            };
+            let labels = RemoteGatewayLabels {
+                network: (*network).to_owned(),
+                key: tunnel.vni,
+                remote_ip: tunnel.ip.to_string(),
+            };
+            family.get_or_create(&labels).inc_by(value(counted));
+        }
+        let help = format!("{help}: a remote gateway, by network and key");
+        registry.register(format!("remote_gateway_{name}"), help, family);
+    }
+    let undeclared = Family::<TunnelLabels, Counter>::default();
+    for ((side, key), packets) in &traffic.undeclared {
+        let Some(network) = networks.get(&(*side, *key)) else {
+            continue;
+        };
+        let labels = TunnelLabels {
+            network: (*network).to_owned(),
+            side: side.as_str(),
+            key: *key,
+        };
+        undeclared.get_or_create(&labels).inc_by(*packets);
+    }
+    registry.register(
+        "undeclared_dropped_packets",
+        "Packets with a key of a network from an address that is not declared for it",
+        undeclared,
+    );
 }
 
 fn number(count: usize) -> u64 {

@@ -46,7 +46,9 @@ pub enum Command {
     Check(CheckOptions),
     /// Show what is forwarded: networks, ports, tunnels and MACs, from the kernel and the local database
     ///
-    /// Works without the daemon. A MAC is declared (a row of the database) or learnt (from a frame). Declared ones that the
+    /// Works without the daemon. Packets and bytes are counted from outside: `in` is what came from a port or from the far
+    /// ends of tunnels. Each remote gateway is counted for itself, with outer headers; `tunnels` are all of a key together,
+    /// without. A MAC is declared (a row of the database) or learnt (from a frame). Declared ones that the
     /// kernel lacks, or that only the kernel has, are marked.
     Show(ShowOptions),
     /// Tell what becomes of a frame to a station, and why

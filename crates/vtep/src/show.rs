@@ -18,7 +18,9 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::kernel::counters::{self, Counters};
 use crate::kernel::name::InterfaceName;
-use crate::kernel::state::{ALIAS, Bridge, KernelState, Vxlan};
+use crate::kernel::state::{ALIAS, Bridge, KernelState, Peer};
+use crate::kernel::traffic::{Traffic, TunnelTraffic};
+use crate::kernel::underlay::Side;
 use crate::kernel::{Kernel, LearntStation};
 use crate::loops::{Cut, Place, on_disk};
 use crate::options::{Format, ShowOptions};
@@ -41,10 +43,11 @@ pub async fn show(options: &ShowOptions) -> Result<String, Error> {
         let learnt = kernel.learnt_in_detail()?;
         // Without the packet filter there is no limit either.
         let dropped = kernel.flood_drops().unwrap_or_default();
-        Ok((state, learnt, dropped, counters::read()?))
+        let traffic = kernel.traffic().unwrap_or_default();
+        Ok((state, learnt, dropped, traffic, counters::read()?))
     });
     let read = work.await.map_err(|error| Error::Runtime(error.into()))?;
-    let (kernel, learnt, dropped, counted) = read.map_err(Error::Kernel)?;
+    let (kernel, learnt, dropped, traffic, counted) = read.map_err(Error::Kernel)?;
     let asked = database.as_ref().map(|held| &held.state);
     let mut view = View::new(&kernel, &learnt, asked, &places);
     view.not_looked_at = bad.iter().map(ToString::to_string).collect();
@@ -57,6 +60,7 @@ pub async fn show(options: &ShowOptions) -> Result<String, Error> {
     view.add_counters(&counted);
     view.add_bfd(&database.map(|held| held.tunnels).unwrap_or_default());
     view.add_drops(&kernel, &dropped);
+    view.add_traffic(&traffic);
     // Without a state directory there is none.
     view.add_cuts(&kernel, &on_disk(&options.state_dir).unwrap_or_default());
     Ok(match options.format {
@@ -156,6 +160,8 @@ struct Device {
     netns: Option<String>,
     #[serde(flatten)]
     counted: Counters,
+    /// Packets with its key from addresses that are not declared for it.
+    undeclared_dropped: u64,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -181,7 +187,7 @@ struct Port {
     counted: Counters,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct Tunnel {
     side: Side,
     remote_ip: Ipv4Addr,
@@ -189,15 +195,10 @@ struct Tunnel {
     device: String,
     /// Whether frames to unknown addresses and to groups go there.
     floods: bool,
+    /// What went through it; of tunnels to inside hosts only their device counts.
+    traffic: Option<TunnelTraffic>,
     /// What BFD says, where it is asked to.
     bfd: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Side {
-    Inside,
-    Wan,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -313,6 +314,24 @@ impl View {
         }
     }
 
+    fn add_traffic(&mut self, traffic: &Traffic) {
+        for network in &mut self.networks {
+            for tunnel in &mut network.tunnels {
+                let Tunnel {
+                    remote_ip: ip,
+                    key: vni,
+                    ..
+                } = *tunnel;
+                let counted = traffic.tunnels.get(&Peer { ip, vni });
+                tunnel.traffic = counted.filter(|_| tunnel.side == Side::Wan).copied();
+            }
+            for device in &mut network.devices {
+                let undeclared = traffic.undeclared.get(&(device.side, device.key));
+                device.undeclared_dropped = undeclared.copied().unwrap_or_default();
+            }
+        }
+    }
+
     fn add_bfd(&mut self, rows: &BTreeMap<Ipv4Addr, TunnelRow>) {
         for tunnel in self.networks.iter_mut().flat_map(|it| &mut it.tunnels) {
             tunnel.bfd = rows.get(&tunnel.remote_ip).and_then(bfd);
@@ -366,23 +385,16 @@ fn devices(kernel: &KernelState, bridge: InterfaceName, places: &Places) -> Vec<
     let mut devices: Vec<_> = vxlans
         .filter(|(_, vxlan)| vxlan.port.bridge == Some(bridge))
         .map(|(name, vxlan)| Device {
-            side: side(vxlan),
+            side: vxlan.identity.side(),
             key: vxlan.identity.vni,
             device: name.to_string(),
             netns: places.name(vxlan.identity.underlay),
             counted: Counters::default(),
+            undeclared_dropped: 0,
         })
         .collect();
     devices.sort_by_key(|device| (device.side, device.key));
     devices
-}
-
-fn side(vxlan: &Vxlan) -> Side {
-    if vxlan.is_wan() {
-        Side::Wan
-    } else {
-        Side::Inside
-    }
 }
 
 fn tunnels(kernel: &KernelState, bridge: InterfaceName) -> Vec<Tunnel> {
@@ -393,18 +405,19 @@ fn tunnels(kernel: &KernelState, bridge: InterfaceName) -> Vec<Tunnel> {
         }
         for destination in vxlan.fdb.values().chain(&vxlan.flood) {
             let tunnel = Tunnel {
-                side: side(vxlan),
+                side: vxlan.identity.side(),
                 remote_ip: destination.ip,
                 key: destination.vni,
                 device: name.to_string(),
                 floods: vxlan.flood.iter().any(|to| to.ip == destination.ip),
+                traffic: None,
                 bfd: None,
             };
             tunnels.insert((*name, destination.ip, destination.vni), tunnel);
         }
     }
     let mut tunnels: Vec<_> = tunnels.into_values().collect();
-    tunnels.sort();
+    tunnels.sort_by_key(|tunnel| (tunnel.side, tunnel.remote_ip, tunnel.key));
     tunnels
 }
 

@@ -23,6 +23,7 @@ use super::state::KernelState;
 use super::step::Step;
 use super::sysctl;
 use super::tc;
+use super::traffic::Counts;
 use super::underlay::Underlay;
 use super::vlan::{self, Steering, VlanKind, VlanShape};
 use super::{filter, nft};
@@ -230,7 +231,10 @@ impl Applier<'_> {
                 return self.other(step, done, progress);
             }
             Step::ReplaceFilter(underlay, wanted) => {
-                let script = filter::replacement(wanted, self.config, *underlay);
+                // What was counted goes on being counted; unless it can't be read, which is no reason to leave a door open.
+                let counts = self.underlays.at(*underlay, Counts::read);
+                let counts = counts.unwrap_or_default();
+                let script = filter::replacement(wanted, &counts, self.config, *underlay);
                 return self.run_nft(step, *underlay, &script, progress);
             }
             Step::ChangeFilter {

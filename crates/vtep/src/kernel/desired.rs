@@ -459,18 +459,23 @@ fn filters(state: &KernelState, config: &NodeConfig) -> BTreeMap<Underlay, Filte
             udp_port,
         } = vxlan.identity;
         let filter = filters.entry(underlay).or_default();
-        if udp_port == VXLAN_PORT {
-            filter.keys.insert(vni);
-        }
-        let peers = filter.peers_mut(vxlan.identity.side());
+        let keys = if udp_port == VXLAN_PORT {
+            &mut filter.keys
+        } else {
+            &mut filter.steered_keys
+        };
+        keys.insert(vni);
+        let side = vxlan.identity.side();
         let mut last = None;
         for destination in vxlan.fdb.values().chain(&vxlan.flood) {
             // Neighbouring stations mostly sit behind the same tunnel: spares a look-up for each of them.
             if last != Some(*destination) {
                 last = Some(*destination);
-                for vni in [destination.vni, filter::BFD_KEY] {
-                    let ip = destination.ip;
-                    peers.insert(Peer { ip, vni });
+                let Destination { ip, vni, .. } = *destination;
+                let peers = filter.peers_mut(side);
+                peers.extend([vni, filter::BFD_KEY].map(|vni| Peer { ip, vni }));
+                if side == Side::Wan {
+                    filter.sent.insert(Peer { ip, vni });
                 }
             }
         }

@@ -9,18 +9,20 @@
 //!   WAN devices' own;
 //! - frames with the key 0 from a declared far end, which BFD travels in, are steered to [`bfd`](crate::bfd);
 //! - nobody reaches the ports of either in another way;
+//! - what comes from and goes to each remote gateway is counted, and what others send (see [`traffic`](super::traffic));
 //! - what is flooded towards the WAN is limited (see [`storm`]);
 //! - frames that tenants address to the host itself (it answers on every interface for addresses of any) are dropped: where
 //!   the devices are, which is the switch's own network namespace.
 //!
 //! Frames with keys that are not ours are not ours to judge: other VXLAN devices of the host work on.
 //!
-//! The sets hold pairs of source address and VNI, the VNI taken as bits 96 to 119 behind the UDP header's start (RFC 7348
-//! section 5). They are written as text and read as JSON, because a set of such raw bits can only be declared in the text
+//! The sets hold pairs of address and VNI, the VNI taken as bits 96 to 119 behind the UDP header's start (RFC 7348
+//! section 5). Where an element counts, it is not touched while it is wanted, and a table that takes another's place goes on
+//! from its counts. Sets are written as text and read as JSON, because a set of such raw bits can only be declared in the text
 //! form (`typeof`). Rules are recognised by the fingerprint in their comment, because every nft release prints them a
 //! little differently.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Display, Write as _};
 use std::io;
 use std::net::Ipv4Addr;
@@ -28,9 +30,11 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 
 use super::desired::{NodeConfig, VXLAN_PORT};
+use super::elements::Count;
 use super::name::fingerprint;
 use super::nft::Listing;
 use super::state::{Filter, GROUP, Peer};
+use super::traffic::Counts;
 use super::underlay::{End, Side, Underlay};
 use super::{nft, storm};
 use crate::bfd;
@@ -40,6 +44,20 @@ const TABLE: &str = "inet l2gw";
 /// The key BFD travels with; of no network.
 pub(super) const BFD_KEY: u32 = 0;
 
+/// The sets whose elements are stated. Finding one in a set that counts is what is counted.
+const SETS: [(&str, &str); 5] = [
+    (WAN, "typeof ip saddr . @th,96,24; counter;"),
+    (INSIDE, "typeof ip saddr . @th,96,24;"),
+    (SENT, "typeof ip daddr . @th,96,24; counter;"),
+    (KEYS, "typeof @th,96,24; counter;"),
+    (STEERED_KEYS, "typeof @th,96,24; counter;"),
+];
+pub(super) const WAN: &str = "wan";
+const INSIDE: &str = "inside";
+pub(super) const SENT: &str = "sent";
+pub(super) const KEYS: &str = "keys";
+pub(super) const STEERED_KEYS: &str = "steered_keys";
+
 pub(super) struct Rule {
     pub(super) chain: &'static str,
     pub(super) why: &'static str,
@@ -48,7 +66,11 @@ pub(super) struct Rule {
 
 impl Rule {
     fn fingerprint(&self) -> String {
-        let hash = fingerprint(&[self.chain.as_bytes(), self.text.as_bytes()]);
+        // With other sets a rule is another one.
+        let sets = SETS.iter().flat_map(|(name, kind)| [*name, *kind]);
+        let parts = [self.chain, &self.text].into_iter().chain(sets);
+        let parts: Vec<&[u8]> = parts.map(str::as_bytes).collect();
+        let hash = fingerprint(&parts);
         format!("{} [{hash:016x}]", self.why)
     }
 }
@@ -89,11 +111,19 @@ fn rules(config: &NodeConfig, underlay: Underlay) -> Vec<Rule> {
             format!("ip daddr {ip} udp dport {VXLAN_PORT} {peers} @{set} notrack accept"),
         ));
     }
+    rules.extend(steered().map(|end| {
+        let ip = end.ip;
+        rule(
+            "prerouting",
+            "what others send towards the WAN devices is counted",
+            format!("ip daddr {ip} udp dport {VXLAN_PORT} @th,96,24 @{STEERED_KEYS}"),
+        )
+    }));
     rules.extend([
         rule(
             "prerouting",
             "nobody else sends with a key of ours",
-            format!("udp dport {VXLAN_PORT} @th,96,24 @keys drop"),
+            format!("udp dport {VXLAN_PORT} @th,96,24 @{KEYS} drop"),
         ),
         rule(
             "prerouting",
@@ -127,6 +157,15 @@ fn rules(config: &NodeConfig, underlay: Underlay) -> Vec<Rule> {
             ),
         ]);
     }
+    rules.extend(ends.iter().filter(|end| end.side == Side::Wan).map(|end| {
+        let ip = end.ip;
+        // First, so that known stations' frames pass nothing else.
+        rule(
+            "output",
+            "what is sent to remote gateways is counted",
+            format!("udp dport {VXLAN_PORT} ip saddr {ip} ip daddr . @th,96,24 @{SENT} accept"),
+        )
+    }));
     rules.extend(storm::rules(limit(config, underlay)));
     rules
 }
@@ -160,14 +199,20 @@ pub(crate) fn fingerprints(config: &NodeConfig, underlay: Underlay) -> Vec<Strin
     rules.iter().map(Rule::fingerprint).collect()
 }
 
-/// The whole table, in place of whatever is there.
-pub(crate) fn replacement(filter: &Filter, config: &NodeConfig, underlay: Underlay) -> String {
+/// The whole table, in place of whatever is there, which had counted this.
+pub(crate) fn replacement(
+    filter: &Filter,
+    counts: &Counts,
+    config: &NodeConfig,
+    underlay: Underlay,
+) -> String {
     let mut text = format!("add table {TABLE}\ndelete table {TABLE}\ntable {TABLE} {{\n");
-    let pairs = "typeof ip saddr . @th,96,24";
-    set(&mut text, "wan", pairs, &filter.wan);
-    set(&mut text, "inside", pairs, &filter.inside);
-    let keys = "typeof @th,96,24";
-    set(&mut text, "keys", keys, &filter.keys);
+    for (name, held) in filter.tunnel_sets() {
+        set(&mut text, name, held, counts.tunnels.get(name));
+    }
+    for (name, held) in filter.key_sets() {
+        set(&mut text, name, held, counts.keys.get(name));
+    }
     storm::sets(&mut text, limit(config, underlay));
     let rules = rules(config, underlay);
     for (chain, priority) in [
@@ -193,9 +238,12 @@ pub(crate) fn replacement(filter: &Filter, config: &NodeConfig, underlay: Underl
 pub(crate) fn change(add: &Filter, remove: &Filter) -> String {
     let mut text = String::new();
     for (verb, change) in [("add", add), ("delete", remove)] {
-        elements(&mut text, verb, "wan", &change.wan);
-        elements(&mut text, verb, "inside", &change.inside);
-        elements(&mut text, verb, "keys", &change.keys);
+        for (name, held) in change.tunnel_sets() {
+            elements(&mut text, verb, name, held);
+        }
+        for (name, held) in change.key_sets() {
+            elements(&mut text, verb, name, held);
+        }
     }
     text
 }
@@ -205,26 +253,62 @@ pub(crate) fn removal() -> String {
     format!("delete table {TABLE}\n")
 }
 
-fn set<T: Display>(text: &mut String, name: &str, kind: &str, held: &BTreeSet<T>) {
-    let _ = write!(text, "set {name} {{ {kind}; ");
+fn set<T: Display + Ord>(
+    text: &mut String,
+    name: &str,
+    held: &BTreeSet<T>,
+    counted: Option<&BTreeMap<T, Count>>,
+) {
+    let kind = SETS.iter().find(|(of, _)| *of == name);
+    let kind = kind.map(|(_, kind)| *kind).unwrap_or_default();
+    let _ = write!(text, "set {name} {{ {kind} ");
     if !held.is_empty() {
-        let _ = write!(text, "elements = {{ {} }}; ", list(held));
+        let _ = write!(text, "elements = {{ {} }}; ", list(held, counted));
     }
     text.push_str("}\n");
 }
 
-fn elements<T: Display>(text: &mut String, verb: &str, name: &str, held: &BTreeSet<T>) {
+fn elements<T: Display + Ord>(text: &mut String, verb: &str, name: &str, held: &BTreeSet<T>) {
     if !held.is_empty() {
-        let _ = writeln!(text, "{verb} element {TABLE} {name} {{ {} }}", list(held));
+        let list = list(held, None);
+        let _ = writeln!(text, "{verb} element {TABLE} {name} {{ {list} }}");
     }
 }
 
-fn list<T: Display>(held: &BTreeSet<T>) -> String {
+/// Elements, each with what it begins to count from.
+fn list<T: Display + Ord>(held: &BTreeSet<T>, counted: Option<&BTreeMap<T, Count>>) -> String {
     let mut list = String::new();
     for element in held {
         let _ = write!(list, "{}{element}", if list.is_empty() { "" } else { ", " });
+        if let Some(Count { packets, bytes }) = counted.and_then(|it| it.get(element)) {
+            let _ = write!(list, " counter packets {packets} bytes {bytes}");
+        }
     }
     list
+}
+
+impl Filter {
+    /// The sets of tunnels, by name.
+    pub(super) fn tunnel_sets(&self) -> [(&'static str, &BTreeSet<Peer>); 3] {
+        [(WAN, &self.wan), (INSIDE, &self.inside), (SENT, &self.sent)]
+    }
+
+    /// The sets of keys, by name.
+    pub(super) fn key_sets(&self) -> [(&'static str, &BTreeSet<u32>); 2] {
+        [(KEYS, &self.keys), (STEERED_KEYS, &self.steered_keys)]
+    }
+
+    /// Takes in what was found in a set; whether it can be there.
+    fn take(&mut self, set: &str, found: Found) -> bool {
+        match (set, found) {
+            (WAN, Found::Peer { concat }) => self.wan.insert(concat.into()),
+            (INSIDE, Found::Peer { concat }) => self.inside.insert(concat.into()),
+            (SENT, Found::Peer { concat }) => self.sent.insert(concat.into()),
+            (KEYS, Found::Key(vni)) => self.keys.insert(vni),
+            (STEERED_KEYS, Found::Key(vni)) => self.steered_keys.insert(vni),
+            _ => false,
+        }
+    }
 }
 
 /// What is in place in the calling thread's network namespace; nothing where there is no table of ours.
@@ -242,18 +326,17 @@ fn listed(listing: Listing<Element>) -> Filter {
             continue;
         }
         for element in set.elements {
-            match (set.name.as_str(), element) {
-                ("wan", Element::Peer { concat: (ip, vni) }) => {
-                    filter.wan.insert(Peer { ip, vni });
-                }
-                ("inside", Element::Peer { concat: (ip, vni) }) => {
-                    filter.inside.insert(Peer { ip, vni });
-                }
-                ("keys", Element::Key(vni)) => {
-                    filter.keys.insert(vni);
-                }
+            let known = match element {
+                Element::Bare(found)
+                | Element::Counting {
+                    elem: Counting { val: found },
+                } => filter.take(&set.name, found),
+                Element::Other(_) => false,
+            };
+            if !known {
                 // Not of our making: as good as a foreign rule, the whole table is written anew.
-                (name, _) => filter.rules.push(format!("foreign element in {name}")),
+                let foreign = format!("foreign element in {}", set.name);
+                filter.rules.push(foreign);
             }
         }
     }
@@ -263,7 +346,20 @@ fn listed(listing: Listing<Element>) -> Filter {
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Element {
+    Bare(Found),
+    Counting { elem: Counting },
+    Other(serde::de::IgnoredAny),
+}
+
+/// What it counted is of no interest to whoever asks what is in place.
+#[derive(Deserialize)]
+struct Counting {
+    val: Found,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Found {
     Key(u32),
     Peer { concat: (Ipv4Addr, u32) },
-    Other(serde::de::IgnoredAny),
 }

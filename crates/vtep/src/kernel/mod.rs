@@ -20,6 +20,7 @@ pub mod apply;
 mod bpf;
 pub mod counters;
 pub mod desired;
+mod elements;
 mod elf;
 mod entries;
 mod events;
@@ -44,6 +45,7 @@ pub mod storm;
 mod strays;
 pub mod sysctl;
 mod tc;
+pub mod traffic;
 pub mod underlay;
 pub mod vlan;
 
@@ -66,6 +68,7 @@ use self::plan::{Plan, plan, plan_within};
 use self::scope::Scope;
 use self::state::{Filter, KernelState, Pinned};
 use self::step::Step;
+use self::traffic::Traffic;
 use self::underlay::Underlay;
 
 pub use self::learnt::{LearntStation, Stations};
@@ -176,9 +179,19 @@ impl Kernel {
         self.events.sockets()
     }
 
+    /// What went through each tunnel to a remote gateway, and what was kept out.
+    pub fn traffic(&self) -> io::Result<Traffic> {
+        Traffic::read(&self.underlays, &self.config)
+    }
+
     /// How many frames were not flooded towards the WAN, by key, since the packet filter was put in place.
     pub fn flood_drops(&self) -> io::Result<BTreeMap<u32, u64>> {
-        self.underlays.at(self.config.wan_underlay, storm::dropped)
+        let wan = self.config.wan_underlay;
+        let mut drops = BTreeMap::new();
+        for (tunnel, dropped) in self.underlays.at(wan, storm::dropped)? {
+            *drops.entry(tunnel.vni).or_default() += dropped.packets;
+        }
+        Ok(drops)
     }
 
     /// The network namespace that tunnels to remote gateways run in, if it is not our own.

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, NlasIterator,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable, NlasIterator,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -66,13 +66,13 @@ impl From<KernelError> for io::Error {
 }
 
 /// One request, and how it is meant.
-pub(crate) struct Request {
-    pub(crate) message: RouteNetlinkMessage,
+pub(crate) struct Request<M = RouteNetlinkMessage> {
+    pub(crate) message: M,
     /// NLM_F_* beside NLM_F_REQUEST.
     pub(crate) flags: u16,
 }
 
-/// A socket to the routing part of the kernel, in the network namespace of the thread that opened it.
+/// A socket to a part of the kernel, in the network namespace of the thread that opened it.
 pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -83,8 +83,14 @@ pub(crate) struct Netlink {
 }
 
 impl Netlink {
+    /// To the routing part.
     pub(crate) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::open_to(NETLINK_ROUTE)
+    }
+
+    /// To the part with this protocol (netlink(7)).
+    pub(crate) fn open_to(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
         socket.set_ext_ack(true)?;
@@ -102,9 +108,9 @@ impl Netlink {
 
     /// Reads a whole table: what `parse` makes of each message. A dump during which the table changed may have holes, so
     /// it is begun again; after a few attempts it is taken as it is, since whoever changed the table also notified us.
-    pub(crate) fn dump<T>(
+    pub(crate) fn dump<M: NetlinkSerializable + Clone, T>(
         &mut self,
-        request: &RouteNetlinkMessage,
+        request: &M,
         parse: impl Fn(&[u8]) -> Option<T>,
     ) -> io::Result<Vec<T>> {
         let mut table = Vec::new();
@@ -200,7 +206,7 @@ impl Netlink {
     }
 
     /// Appends a request to what will be sent.
-    fn serialize(&mut self, request: Request, sequence: u32) {
+    fn serialize<M: NetlinkSerializable>(&mut self, request: Request<M>, sequence: u32) {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | request.flags;
         header.sequence_number = sequence;

@@ -221,8 +221,12 @@ pub struct Filter {
     pub inside: BTreeSet<Peer>,
     /// Remote gateways and the key each may use; each may use key 0, for BFD.
     pub wan: BTreeSet<Peer>,
+    /// Tunnels to remote gateways, with whom what is sent is counted.
+    pub sent: BTreeSet<Peer>,
     /// Keys of VXLAN devices on VXLAN's own port: what nobody else may send.
     pub keys: BTreeSet<u32>,
+    /// Keys of VXLAN devices that frames are steered to: what others send is counted, and reaches none of them.
+    pub steered_keys: BTreeSet<u32>,
     /// A fingerprint of each rule, in order.
     pub rules: Vec<String>,
 }
@@ -310,6 +314,12 @@ impl Filter {
             Side::Inside => &mut self.inside,
             Side::Wan => &mut self.wan,
         }
+    }
+}
+
+impl From<(Ipv4Addr, u32)> for Peer {
+    fn from((ip, vni): (Ipv4Addr, u32)) -> Self {
+        Self { ip, vni }
     }
 }
 

@@ -12,17 +12,16 @@
 //! | of one network to groups or everybody | `--bum-limit` |
 //! | of one network to unknown stations | ten times as much: networks whose stations are not declared live on it |
 //!
-//! Each remote gateway's copy counts for itself. Bursts may be as large as a second's frames.
+//! Each remote gateway's copy counts for itself, and so does what is dropped. Bursts may be as large as a second's frames.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 
-use serde::Deserialize;
-
 use super::desired::VXLAN_PORT;
-use super::filter::Rule;
-use super::nft;
+use super::elements::{self, Count};
+use super::filter::{Rule, SENT};
+use super::state::Peer;
 
 /// The UDP port of what WAN devices flood, between the device and the rules.
 pub const WAN_FLOOD_PORT: u16 = 14790;
@@ -62,7 +61,7 @@ pub(super) fn sets(text: &mut String, limit: Option<u32>) {
     }
     let _ = writeln!(
         text,
-        "set {DROPPED} {{ typeof @th,96,24; size 65535; flags dynamic; counter; }}"
+        "set {DROPPED} {{ typeof {NETWORK}; size 65535; flags dynamic; timeout 1d; counter; }}"
     );
 }
 
@@ -77,7 +76,7 @@ pub(super) fn rules(limit: Option<u32>) -> Vec<Rule> {
         why,
         text: format!(
             "{flooded} {which} update @{set} {{ {key} limit rate over {rate}/second burst {rate} packets }} \
-             update @{DROPPED} {{ @th,96,24 }} drop"
+             update @{DROPPED} {{ {NETWORK} }} drop"
         ),
     };
     let pass = |none: &str, then: &str| Rule {
@@ -107,44 +106,22 @@ pub(super) fn rules(limit: Option<u32>) -> Vec<Rule> {
             NETWORK,
             limit.saturating_mul(10),
         ),
+        Rule {
+            chain: "output",
+            why: "what is flooded to remote gateways is counted",
+            text: format!("{flooded} {NETWORK} @{SENT}"),
+        },
         // A checksum that is none stays none: nft would correct it.
         pass(" udp checksum 0", " udp checksum set 0"),
         pass("", ""),
     ]
 }
 
-/// How many frames were not flooded towards the WAN, by key, since the rules were put in place in the calling thread's
-/// network namespace.
+/// The copies of frames that were not flooded to each remote gateway since the rules were put in place in the calling
+/// thread's network namespace.
 ///
 /// # Errors
 /// The packet filter can't be read.
-pub(super) fn dropped() -> io::Result<BTreeMap<u32, u64>> {
-    let Some(listing) = nft::listed(&["set", "inet", "l2gw", DROPPED])? else {
-        return Ok(BTreeMap::new());
-    };
-    let elements = listing.sets.into_iter().flat_map(|set| set.elements);
-    let counted = elements.filter_map(|element| match element {
-        Element::Counted { elem } => Some((elem.val, elem.counter.packets)),
-        Element::Other(_) => None,
-    });
-    Ok(counted.filter(|(_, packets)| *packets > 0).collect())
-}
-
-/// An element of such a set (libnftables-json(5)).
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Element {
-    Counted { elem: Counted },
-    Other(serde::de::IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct Counted {
-    val: u32,
-    counter: Counter,
-}
-
-#[derive(Deserialize)]
-struct Counter {
-    packets: u64,
+pub(super) fn dropped() -> io::Result<BTreeMap<Peer, Count>> {
+    elements::counted(DROPPED)
 }

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use serde::Serialize;
+
 use super::desired::{NodeConfig, VXLAN_PORT, WAN_LISTEN_PORT};
 use super::state::VxlanIdentity;
 
@@ -22,7 +24,8 @@ pub enum Underlay {
 }
 
 /// Who is at the far ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// Inside hosts.
     Inside,

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Mac, Network, Port, ShownCut, Side, Source, State, Tunnel, View};
+use super::{Mac, Network, Port, ShownCut, Source, State, Tunnel, View};
 use crate::kernel::counters::Counters;
+use crate::kernel::traffic::TunnelTraffic;
 
 /// So many stations of a network are listed where nobody asked for the network; those with something wrong come first.
 const LISTED: usize = 20;
@@ -82,13 +83,17 @@ impl Network {
         for device in &self.devices {
             let (side, key) = (device.side.as_str(), device.key);
             let counted = counted(&device.counted);
+            let undeclared = match device.undeclared_dropped {
+                0 => String::new(),
+                packets => format!("; {packets} packets of undeclared senders kept out"),
+            };
             let place = match &device.netns {
                 Some(name) => format!("; in network namespace {name}"),
                 None => String::new(),
             };
             writeln!(
                 text,
-                "  tunnels    {side:<6} key {key:<8}  {counted}{place}"
+                "  tunnels    {side:<6} key {key:<8}  {counted}{undeclared}{place}"
             )?;
         }
         for Tunnel {
@@ -96,6 +101,7 @@ impl Network {
             remote_ip,
             key,
             floods,
+            traffic,
             bfd,
             ..
         } in &self.tunnels
@@ -105,7 +111,9 @@ impl Network {
             let bfd = bfd
                 .as_ref()
                 .map_or_else(String::new, |said| format!("  BFD {said}"));
-            let line = format!("  tunnel     {ip:<17} {side:<6} key {key:<8} {floods:<6}{bfd}");
+            let through = traffic.as_ref().map(through).unwrap_or_default();
+            let line =
+                format!("  tunnel     {ip:<17} {side:<6} key {key:<8} {floods:<6}{through}{bfd}");
             writeln!(text, "{}", line.trim_end())?;
         }
         if self.flood_dropped > 0 {
@@ -167,15 +175,6 @@ impl Mac {
     }
 }
 
-impl Side {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Inside => "inside",
-            Self::Wan => "wan",
-        }
-    }
-}
-
 fn counted(counters: &Counters) -> String {
     let mut words = format!(
         "in {} packets, {} bytes; out {} packets, {} bytes",
@@ -187,6 +186,23 @@ fn counted(counters: &Counters) -> String {
     let dropped = counters.received_dropped + counters.sent_dropped;
     if dropped > 0 {
         let _ = write!(words, "; {dropped} dropped");
+    }
+    words
+}
+
+/// What went through a tunnel, with its outer headers.
+fn through(traffic: &TunnelTraffic) -> String {
+    let TunnelTraffic {
+        received,
+        sent,
+        flood_dropped,
+    } = traffic;
+    let mut words = format!(
+        "  in {} packets, {} bytes; out {} packets, {} bytes",
+        received.packets, received.bytes, sent.packets, sent.bytes
+    );
+    if *flood_dropped > 0 {
+        let _ = write!(words, "; {flood_dropped} not flooded");
     }
     words
 }
@@ -213,8 +229,9 @@ fn summary(macs: &[Mac]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Device;
+    use super::super::{Device, Side};
     use super::*;
+    use crate::kernel::traffic::Count;
 
     #[test]
     fn of_many_stations_the_wrong_ones_are_told_first_and_the_others_counted() {
@@ -259,6 +276,17 @@ mod tests {
                     key: 456,
                     device: "gw0".to_owned(),
                     floods: true,
+                    traffic: Some(TunnelTraffic {
+                        received: Count {
+                            packets: 4,
+                            bytes: 520,
+                        },
+                        sent: Count {
+                            packets: 1,
+                            bytes: 130,
+                        },
+                        flood_dropped: 2,
+                    }),
                     bfd: Some("up".to_owned()),
                 }],
                 devices: vec![Device {
@@ -267,6 +295,7 @@ mod tests {
                     device: "gw0".to_owned(),
                     netns: Some("wan".to_owned()),
                     counted: Counters::default(),
+                    undeclared_dropped: 9,
                 }],
                 macs: (0..10_000).map(mac).collect(),
             }],
@@ -279,8 +308,8 @@ mod tests {
 network blue (gb0, up, mtu 1500)
   binding    up vlan 7
   interface  eth1.7            up    in 3 packets, 300 bytes; out 0 packets, 0 bytes; 1 dropped
-  tunnels    wan    key 456       in 0 packets, 0 bytes; out 0 packets, 0 bytes; in network namespace wan
-  tunnel     192.0.2.2         wan    key 456      floods  BFD up
+  tunnels    wan    key 456       in 0 packets, 0 bytes; out 0 packets, 0 bytes; 9 packets of undeclared senders kept out; in network namespace wan
+  tunnel     192.0.2.2         wan    key 456      floods  in 4 packets, 520 bytes; out 1 packets, 130 bytes; 2 not flooded  BFD up
   macs       10000 declared, 0 learnt; 1 MISSING in the kernel
   mac        02:00:00:00:23:28 -               at 192.0.2.2       declared, MISSING in the kernel
   mac        02:00:00:00:00:00 -               at 192.0.2.2       declared"

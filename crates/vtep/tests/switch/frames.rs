@@ -29,7 +29,7 @@ pub(crate) struct Lab {
     /// Where tunnels to remote gateways run, if not on the gateway itself.
     pub(crate) elsewhere: Option<Netns>,
     underlays: Underlays,
-    config: NodeConfig,
+    pub(crate) config: NodeConfig,
     switch: SwitchState,
 }
 
@@ -131,8 +131,17 @@ impl Lab {
     }
 
     pub(crate) fn in_gateway<T: Send>(&self, what: impl FnOnce(&mut Kernel) -> T + Send) -> T {
+        self.in_gateway_as(&self.config, what)
+    }
+
+    /// The same, for a switch with other options.
+    pub(crate) fn in_gateway_as<T: Send>(
+        &self,
+        config: &NodeConfig,
+        what: impl FnOnce(&mut Kernel) -> T + Send,
+    ) -> T {
         let work = || {
-            let kernel = Kernel::open_with(self.config.clone(), self.underlays.clone());
+            let kernel = Kernel::open_with(config.clone(), self.underlays.clone());
             Ok(what(&mut kernel.unwrap()))
         };
         self.gateway.enter(work).unwrap()
@@ -193,7 +202,7 @@ fn at_the_port() -> SwitchState {
 }
 
 /// The bytes of a VXLAN packet (RFC 7348 section 5) around a frame of ours.
-fn tunnelled(vni: u32) -> (Vec<u8>, Ethernet) {
+pub(crate) fn tunnelled(vni: u32) -> (Vec<u8>, Ethernet) {
     let inner = Ethernet {
         to: BROADCAST,
         from: [2, 0, 0, 0, 0xdd, 1],

@@ -294,14 +294,30 @@ impl Filter {
         Self {
             inside: &self.inside - &held.inside,
             wan: &self.wan - &held.wan,
+            sent: &self.sent - &held.sent,
             keys: &self.keys - &held.keys,
+            steered_keys: &self.steered_keys - &held.steered_keys,
             rules: Vec::new(),
         }
     }
 
     fn change(&mut self, add: &Self, remove: &Self) {
-        self.inside = &(&self.inside - &remove.inside) | &add.inside;
-        self.wan = &(&self.wan - &remove.wan) | &add.wan;
-        self.keys = &(&self.keys - &remove.keys) | &add.keys;
+        for (held, remove, add) in [
+            (&mut self.inside, &remove.inside, &add.inside),
+            (&mut self.wan, &remove.wan, &add.wan),
+            (&mut self.sent, &remove.sent, &add.sent),
+        ] {
+            *held = &(&*held - remove) | add;
+        }
+        for (held, remove, add) in [
+            (&mut self.keys, &remove.keys, &add.keys),
+            (
+                &mut self.steered_keys,
+                &remove.steered_keys,
+                &add.steered_keys,
+            ),
+        ] {
+            *held = &(&*held - remove) | add;
+        }
     }
 }

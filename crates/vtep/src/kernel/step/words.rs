@@ -56,14 +56,15 @@ impl fmt::Display for Step {
                 write!(f, "change filter{underlay}:")?;
                 let changes = [("+", add), ("-", remove)];
                 for (sign, change) in changes {
-                    for peer in &change.inside {
-                        write!(f, " {sign}inside {peer}")?;
+                    for (set, tunnels) in change.tunnel_sets() {
+                        for tunnel in tunnels {
+                            write!(f, " {sign}{set} {tunnel}")?;
+                        }
                     }
-                    for peer in &change.wan {
-                        write!(f, " {sign}wan {peer}")?;
-                    }
-                    for key in &change.keys {
-                        write!(f, " {sign}key {key}")?;
+                    for (set, keys) in change.key_sets() {
+                        for key in keys {
+                            write!(f, " {sign}{set} {key}")?;
+                        }
                     }
                 }
                 Ok(())

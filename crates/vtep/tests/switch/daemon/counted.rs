@@ -32,6 +32,11 @@ l2gw_vtep_port_sent_dropped_packets counter
 l2gw_vtep_port_sent_packets counter
 l2gw_vtep_port_vlans gauge
 l2gw_vtep_refused_steps counter
+l2gw_vtep_remote_gateway_flood_dropped_packets counter
+l2gw_vtep_remote_gateway_received_bytes counter
+l2gw_vtep_remote_gateway_received_packets counter
+l2gw_vtep_remote_gateway_sent_bytes counter
+l2gw_vtep_remote_gateway_sent_packets counter
 l2gw_vtep_repairs counter
 l2gw_vtep_steps counter
 l2gw_vtep_tunnel_devices gauge
@@ -41,6 +46,7 @@ l2gw_vtep_tunnel_received_packets counter
 l2gw_vtep_tunnel_sent_bytes counter
 l2gw_vtep_tunnel_sent_dropped_packets counter
 l2gw_vtep_tunnel_sent_packets counter
+l2gw_vtep_undeclared_dropped_packets counter
 process_open_fds gauge
 process_resident_memory_bytes gauge
 process_start_time_seconds gauge
@@ -114,6 +120,88 @@ fn what_the_switch_does_is_told_to_prometheus() {
         assert!(value(&told, woken) >= 1.0);
         let tunnel = r#"{network="net-a",side="wan",key="456"}"#;
         value(&told, &format!("l2gw_vtep_tunnel_sent_bytes_total{tunnel}"));
+    });
+}
+
+#[test]
+fn what_came_from_each_remote_gateway_is_told_and_outlives_the_switch() {
+    in_namespace(|| async {
+        let [server, remote] = bare_metal();
+        ip("link set eth8 up");
+        ip("route add 192.0.2.2 dev eth8 src 192.0.2.1");
+        remote
+            .ip("addr add 192.0.2.2/32 dev eth0\nroute add 192.0.2.1 dev eth0")
+            .unwrap();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        let options = "--vlan-form 8021q --port one=eth9 --metrics-listen 127.0.0.1:9720";
+        let (mut switch, _controller) = forwarding(options, &wanted).await;
+        is_heard(&server, "eth9").await;
+        let (packet, _) = crate::frames::tunnelled(456);
+        let sends = |times: usize| {
+            let sent = remote.enter(|| {
+                let socket = std::net::UdpSocket::bind(("192.0.2.2", 0))?;
+                for _ in 0..times {
+                    socket.send_to(&packet, ("192.0.2.1", 4789))?;
+                }
+                Ok(())
+            });
+            sent.unwrap();
+        };
+        let told = |what: &str, remote: &str| {
+            let labels = format!(r#"{{network="net-a",key="456",remote_ip="{remote}"}}"#);
+            let sample = format!("l2gw_vtep_remote_gateway_{what}_total{labels}");
+            value(&scrape(), &sample) as u64
+        };
+        let received = || told("received_packets", "192.0.2.2");
+        let sent = || told("sent_packets", "192.0.2.2");
+        for _ in 0..400 {
+            sends(1);
+            says_hello(&server, mac(0xaa));
+            if received() > 0 && sent() > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        // What waited for an address has been sent.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let before = [received(), sent()];
+        assert!(before.iter().all(|count| *count > 0), "{before:?}");
+        sends(5);
+        for _ in 0..3 {
+            says_hello(&server, mac(0xaa));
+        }
+        let now = [before[0] + 5, before[1] + 3];
+        for _ in 0..400 {
+            if [received(), sent()] == now {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert_eq!([received(), sent()], now);
+        assert_eq!(told("received_packets", "192.0.2.3"), 0);
+
+        switch.kill().await;
+        switch.start(options);
+        for _ in 0..400 {
+            if TcpStream::connect(("127.0.0.1", 9_720)).is_ok() && scrape().contains("remote_ip") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert_eq!([received(), sent()], now);
+        let shown = switch.shown().await;
+        let tunnels = shown["networks"][0]["tunnels"].as_array().unwrap();
+        let shown = tunnels.iter().filter(|it| it["side"] == "wan").map(|it| {
+            let traffic = &it["traffic"];
+            let packets = |way: &str| traffic[way]["packets"].as_u64().unwrap();
+            (
+                it["remote_ip"].as_str().unwrap(),
+                [packets("received"), packets("sent")],
+            )
+        });
+        let shown: Vec<_> = shown.collect();
+        assert_eq!(shown, [("192.0.2.2", now), ("192.0.2.3", [0, 0])]);
     });
 }
 
