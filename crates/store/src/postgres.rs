@@ -6,8 +6,8 @@
 //! the lock and prepared statements.
 //!
 //! A connection that is lost takes with it what was not committed, and whoever waits for that is told that the database
-//! is unavailable. The next transaction begins on a new connection. A commit whose answer was lost is looked up by the
-//! number of its transaction; where the server stays away for longer, whoever waits is told that the outcome is not known.
+//! is unavailable. The next transaction begins on a new connection. A commit whose answer was lost is looked up by
+//! what it left ([`verdict`]); where the server stays away for longer, whoever waits is told that the outcome is not known.
 
 mod connection;
 mod fault;
@@ -16,6 +16,7 @@ mod server;
 mod statistics;
 mod tls;
 mod value;
+mod verdict;
 
 pub(crate) use self::connection::{Access, Session};
 pub(crate) use self::server::Server;

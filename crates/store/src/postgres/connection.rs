@@ -24,6 +24,7 @@ use super::schema;
 use super::server::Server;
 use super::statistics::Statistics;
 use super::value::column_type;
+use super::verdict::{Evidence, Verdict};
 use crate::OpenError;
 use crate::engine::{Connection, Each, Refusal, Savepoint};
 use crate::job::unavailable;
@@ -177,7 +178,7 @@ impl Session {
     }
 
     /// As [`Self::ask`], behind what waits.
-    fn simple(&mut self, sql: &str) -> Result<Option<String>, Fault> {
+    pub(super) fn simple(&mut self, sql: &str) -> Result<Option<String>, Fault> {
         let sql = std::mem::take(&mut self.waiting) + sql;
         let messages = self.wait(async |client| client.simple_query(&sql).await)?;
         let rows = messages.iter().filter_map(|message| match message {
@@ -255,20 +256,18 @@ impl Session {
     }
 
     /// Whether a transaction was committed whose session was lost with the answer.
-    fn verdict(&mut self, transaction: &str) -> Result<(), Fault> {
+    fn verdict(&mut self, evidence: &Evidence) -> Result<(), Fault> {
         let begun = Instant::now();
         while let Err(error) = self.connect() {
             if begun.elapsed() > VERDICT_PATIENCE {
-                let detail = format!("the outcome of transaction {transaction}: {error}");
-                return Err(Fault::new(FaultKind::Unavailable, NO_VERDICT).with_detail(detail));
+                let fault = Fault::new(FaultKind::Unavailable, NO_VERDICT);
+                return Err(fault.with_detail(error.to_string()));
             }
             thread::sleep(Duration::from_millis(100));
         }
-        // Nobody but us has the lock, so the session that had it before has ended, and its transaction with it.
-        let status = self.simple(&format!("SELECT pg_xact_status('{transaction}'::xid8)"))?;
-        match status.as_deref() {
-            Some("committed") => Ok(()),
-            _ => Err(unavailable("the connection was lost before the commit")),
+        match evidence.judge(self)? {
+            Verdict::Committed => Ok(()),
+            Verdict::Lost => Err(unavailable("the connection was lost before the commit")),
         }
     }
 
@@ -343,15 +342,15 @@ impl Connection for Session {
     }
 
     fn commit(&mut self) -> Result<(), Fault> {
-        let mut transaction = None;
+        let mut evidence = None;
         if self.wrote {
-            transaction = self.simple("SELECT pg_current_xact_id()::text")?;
+            evidence = Evidence::take(self)?;
         }
         let committed = self.simple("COMMIT");
         self.in_transaction = false;
-        match (committed, transaction) {
+        match (committed, evidence) {
             (Ok(_), _) => Ok(()),
-            (Err(_), Some(transaction)) if self.live.is_none() => self.verdict(&transaction),
+            (Err(_), Some(evidence)) if self.live.is_none() => self.verdict(&evidence),
             (Err(fault), _) => Err(fault),
         }
     }
