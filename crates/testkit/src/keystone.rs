@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
 use crate::http::{self, Answer};
+use crate::janitor::Janitor;
 use crate::python::{self, Environment, made_once};
 use crate::run::run;
 
@@ -28,11 +29,6 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const LOG_FORMAT: &str = "%(method) %(uri) %(status), about %(var.HTTP_X_SUBJECT_TOKEN)";
 /// How the line of a good answer about a token begins.
 const INSPECTED: &str = "GET /v3/auth/tokens?nocatalog 200, about ";
-
-/// Waits for the end of its input, and then for the end of Keystone.
-const JANITOR: &str = r#"read _; pid=$(cat "$1/pid" 2>/dev/null)
-[ -n "$pid" ] && kill -KILL "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-rm -rf "$1""#;
 
 /// Somebody who may log in. The password is [`Person::password`], the domain the default one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +95,8 @@ pub struct Keystone {
     running: Mutex<Option<Daemon>>,
     /// The administrator's token and the id of the service of type network: asked for once.
     known: OnceLock<(String, String)>,
-    janitor: Child,
+    /// Ends it and removes its directory.
+    _janitor: Janitor,
 }
 
 impl Keystone {
@@ -110,17 +107,8 @@ impl Keystone {
     pub fn start(place: &Path) -> Result<Self> {
         let environment = python::KEYSTONE.installed_in(place)?;
         let template = template(place, &environment)?;
-        let directory = tempfile::Builder::new()
-            .prefix("l2gw-keystone-")
-            .tempdir()?
-            .keep();
-        // From here on somebody cleans up.
-        let janitor = Command::new("sh")
-            .args(["-c", JANITOR, "sh"])
-            .arg(&directory)
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("sh")?;
+        let janitor = Janitor::start("l2gw-keystone-", "pid", "KILL")?;
+        let directory = janitor.directory().to_owned();
         let mut keystone = Self {
             directory,
             environment,
@@ -128,7 +116,7 @@ impl Keystone {
             port: 0,
             running: Mutex::default(),
             known: OnceLock::new(),
-            janitor,
+            _janitor: janitor,
         };
         let all = template.join(".");
         run(Command::new("cp")
@@ -346,8 +334,6 @@ impl Drop for Keystone {
     fn drop(&mut self) {
         // It is our child: the janitor would wait for its end, and we for the janitor's. An error means it is killed.
         let _ = self.kill();
-        drop(self.janitor.stdin.take());
-        let _ = self.janitor.wait();
     }
 }
 

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod fuzz;
 pub mod http;
 pub mod installation;
+mod janitor;
 pub mod keystone;
 pub mod netns;
 pub mod ovsdb_cluster;

@@ -9,22 +9,19 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::{Uid, User};
+
+use crate::janitor::Janitor;
 
 /// Where Debian installs the programs, one directory for each major version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
 /// The superuser of the cluster. Nobody needs a password.
 const SUPERUSER: &str = "l2gw";
-
-/// Waits for the end of its input, and then for the end of the cluster.
-const JANITOR: &str = r#"read _; pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
-[ -n "$pid" ] && kill -QUIT "$pid" && while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-rm -rf "$1""#;
 
 /// A cluster: running, or stopped and ready to be started again on the same addresses.
 #[derive(Debug)]
@@ -33,7 +30,8 @@ pub struct Postgres {
     programs: PathBuf,
     port: u16,
     databases: AtomicU32,
-    janitor: Child,
+    /// Stops the cluster and removes its directory.
+    _janitor: Janitor,
 }
 
 impl Postgres {
@@ -43,24 +41,15 @@ impl Postgres {
     /// PostgreSQL is not installed or does not start.
     pub fn start() -> Result<Self> {
         let programs = programs()?;
-        let directory = tempfile::Builder::new()
-            .prefix("l2gw-postgres-")
-            .tempdir()?
-            .keep();
-        // From here on somebody cleans up.
-        let janitor = Command::new("sh")
-            .args(["-c", JANITOR, "sh"])
-            .arg(&directory)
-            .stdin(Stdio::piped())
-            .spawn()
-            .context("sh")?;
+        let janitor = Janitor::start("l2gw-postgres-", "data/postmaster.pid", "QUIT")?;
+        let directory = janitor.directory().to_owned();
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let cluster = Self {
             directory,
             programs,
             port,
             databases: AtomicU32::new(0),
-            janitor,
+            _janitor: janitor,
         };
         if Uid::effective().is_root() {
             let owner = User::from_name("postgres")?.context("user postgres")?;
@@ -213,13 +202,6 @@ impl Postgres {
         // Whatever this process's own directory is, the owner may not enter it.
         command.current_dir(&self.directory);
         command
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        drop(self.janitor.stdin.take());
-        let _ = self.janitor.wait();
     }
 }
 
