@@ -132,6 +132,16 @@ pub(crate) struct Reaction {
     pub(crate) finding: Option<Finding>,
 }
 
+/// A port to probe.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// What probes call its network.
+    network: u64,
+    /// The number of its interface in the bridge.
+    port: u32,
+    wire: Wire,
+}
+
 /// The state of all networks' protection.
 #[derive(Debug)]
 pub(crate) struct Detector {
@@ -139,8 +149,8 @@ pub(crate) struct Detector {
     ground: Arc<Ground>,
     /// Bridges by what probes call their networks.
     bridges: HashMap<u64, u32>,
-    /// Ports to probe in turn, each with its bridge.
-    turns: Vec<(u32, u32, Wire)>,
+    /// Ports to probe in turn.
+    turns: Vec<Turn>,
     /// The next one.
     turn: usize,
     /// When the round now under way began, once one has.
@@ -180,10 +190,15 @@ impl Detector {
             .map(|(bridge, network)| (network.fingerprint, *bridge))
             .collect();
         let could_loop = |n: &Protected| !n.wan.is_empty() || n.ports.len() > 1;
-        let probed = ground.networks.iter().filter(|(_, n)| could_loop(n));
-        self.turns = probed
-            .flat_map(|(bridge, n)| n.ports.iter().map(|p| (*bridge, p.index, p.wire)))
-            .collect();
+        let probed = ground.networks.values().filter(|n| could_loop(n));
+        let turns = probed.flat_map(|n| {
+            n.ports.iter().map(|port| Turn {
+                network: n.fingerprint,
+                port: port.index,
+                wire: port.wire,
+            })
+        });
+        self.turns = turns.collect();
         self.turn = self.turn.min(self.turns.len());
         self.seen
             .retain(|bridge, _| ground.networks.contains_key(bridge));
@@ -217,13 +232,12 @@ impl Detector {
     fn until(&mut self, end: usize, now: Duration) -> Vec<Outgoing> {
         let end = end.min(self.turns.len());
         let turns = self.turns.get(self.turn..end).unwrap_or_default();
-        let probes = turns.iter().filter_map(|(bridge, port, wire)| {
-            let network = self.ground.networks.get(bridge)?;
-            let probe = self.signer.probe(network.fingerprint, *port, now);
-            Some(Outgoing {
-                interface: wire.interface,
-                frame: probe.frame(self.signer.origin, wire.vlan),
-            })
+        let probes = turns.iter().map(|turn| {
+            let probe = self.signer.probe(turn.network, turn.port, now);
+            Outgoing {
+                interface: turn.wire.interface,
+                frame: probe.frame(self.signer.origin, turn.wire.vlan),
+            }
         });
         let probes = probes.collect();
         self.turn = self.turn.max(end);

@@ -43,6 +43,9 @@ const CLAIM: usize = HEADER + 8;
 const TAG: usize = CLAIM + 32;
 const PATH: usize = TAG + 32;
 
+/// With a tag and all relays.
+const LONGEST: usize = PATH + 4 + 4 * MOST_RELAYS;
+
 /// Relays a probe may take: no ring of more gateways is looked for.
 pub(crate) const MOST_RELAYS: usize = 8;
 
@@ -199,20 +202,22 @@ impl Probe {
     /// The frame, from the gateway with this origin; with the tag of a VLAN, if there is one.
     pub(crate) fn frame(&self, sender: Origin, vlan: Option<u16>) -> Vec<u8> {
         let relays = u8::try_from(self.path.len()).unwrap_or(u8::MAX);
-        let path = self.path.iter().flat_map(|ip| ip.octets());
-        let tag = vlan.map(|vlan| [TPID.to_be_bytes(), vlan.to_be_bytes()]);
-        GATEWAYS
-            .octets()
-            .into_iter()
-            .chain(self.source(sender).octets())
-            .chain(tag.into_iter().flatten().flatten())
-            .chain(ETHERTYPE.to_be_bytes())
-            .chain(MAGIC)
-            .chain([VERSION, self.leg as u8, relays, 0])
-            .chain(self.claim.bytes())
-            .chain(self.tag)
-            .chain(path)
-            .collect()
+        let mut frame = Vec::with_capacity(LONGEST);
+        frame.extend_from_slice(&GATEWAYS.octets());
+        frame.extend_from_slice(&self.source(sender).octets());
+        if let Some(vlan) = vlan {
+            frame.extend_from_slice(&TPID.to_be_bytes());
+            frame.extend_from_slice(&vlan.to_be_bytes());
+        }
+        frame.extend_from_slice(&ETHERTYPE.to_be_bytes());
+        frame.extend_from_slice(&MAGIC);
+        frame.extend_from_slice(&[VERSION, self.leg as u8, relays, 0]);
+        frame.extend_from_slice(&self.claim.bytes());
+        frame.extend_from_slice(&self.tag);
+        for ip in &self.path {
+            frame.extend_from_slice(&ip.octets());
+        }
+        frame
     }
 
     /// Reads a frame; nothing if it is no probe.

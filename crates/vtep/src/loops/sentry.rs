@@ -12,8 +12,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{LinkAddr, MsgFlags, recvfrom, sendto};
+use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::cuts::Cuts;
@@ -139,16 +140,10 @@ impl Post {
             let due = self.detector.due(self.started.elapsed());
             self.send(due);
             let rest = self.detector.rest(self.started.elapsed()).min(LONGEST_REST);
-            if self.wait(rest) {
+            if wait(&self.socket, rest) {
                 self.take_in();
             }
         }
-    }
-
-    fn wait(&self, rest: Duration) -> bool {
-        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(rest).unwrap_or(PollTimeout::ZERO);
-        poll(&mut fds, timeout).is_ok_and(|ready| ready > 0)
     }
 
     fn take_in(&mut self) {
@@ -205,5 +200,25 @@ impl Post {
                 .collect();
         }
         self.addresses.get(&interface).copied()
+    }
+}
+
+/// Until there is something to read, for so long at most; whether there is.
+fn wait(socket: &Socket, rest: Duration) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    // To the nanosecond: poll(2) counts in milliseconds, and would make a busy loop of the last one before a round.
+    ppoll(&mut fds, Some(TimeSpec::from(rest)), None).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_fraction_of_a_millisecond_is_waited_out_too() {
+        let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
+        let (begun, rest) = (Instant::now(), Duration::from_micros(900));
+        assert!(!wait(&socket, rest));
+        assert!(begun.elapsed() >= rest);
     }
 }
