@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
+use super::bpf;
 use super::desired::NodeConfig;
 use super::events::Events;
 use super::guard;
@@ -127,6 +128,15 @@ struct Pending<'p> {
     creates: HashSet<InterfaceName>,
 }
 
+/// What steers the frames of an interface.
+#[derive(Default)]
+struct Programmed {
+    /// Its program and the section it is in, if it is to have one.
+    of: Option<(String, bpf::Program)>,
+    /// Why frames of some VLANs find no way: a device of theirs that can't be had.
+    lack: Option<io::Error>,
+}
+
 /// The steps done and not done so far.
 #[derive(Default)]
 struct Progress {
@@ -203,6 +213,12 @@ impl Applier<'_> {
                     progress.outcome.postponed = rest.to_vec();
                     break;
                 }
+                continue;
+            }
+            if matches!(step, Step::Steer(..)) {
+                // It is done by another program, which must find what was asked for before.
+                self.flush(&mut pending, &mut progress)?;
+                rest = self.steer(rest, &mut progress)?;
                 continue;
             }
             rest = after;
@@ -300,12 +316,6 @@ impl Applier<'_> {
             Step::ChangeVxlan { was, shape, .. } => {
                 pending.push_all(step, message::change_vxlan(index, was, shape));
             }
-            Step::Steer(name, steering) => {
-                // It is done by another program, which must find what was asked for before.
-                self.flush(pending, progress)?;
-                let done = self.steer((*name, index), steering);
-                self.other(step, done, progress)?;
-            }
             step => pending.push_all(step, self.simple(step, index)),
         }
         Ok(())
@@ -335,39 +345,89 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Sets where a program takes what arrives on an interface.
-    fn steer(&mut self, at: (InterfaceName, u32), steering: &Steering) -> io::Result<()> {
-        let (_, index) = at;
+    /// Sets where programs take what arrives on the interfaces at the head of `steps`, many by one run of tc; returns the steps
+    /// behind them.
+    fn steer<'p>(&mut self, steps: &'p [Step], progress: &mut Progress) -> io::Result<&'p [Step]> {
+        let steered = steps
+            .iter()
+            .take_while(|step| matches!(step, Step::Steer(..)));
+        let count = steered.take(tc::AT_ONCE).count();
+        let (steered, rest) = steps.split_at_checked(count).unwrap_or((steps, &[]));
+        let mut attached = Vec::new();
+        let mut attachments = Vec::new();
+        for step in steered {
+            let Step::Steer(name, steering) = step else {
+                continue;
+            };
+            if progress.is_hopeless(step) {
+                progress.outcome.left_out += 1;
+                continue;
+            }
+            let program = self.existing(*name).and_then(|index| {
+                let program = self.program(index, steering)?;
+                Ok((index, program))
+            });
+            match program {
+                Ok((index, Programmed { of: Some(of), lack })) => {
+                    let (section, program) = of;
+                    attached.push((step, lack));
+                    attachments.push(tc::Attachment {
+                        interface: *name,
+                        index,
+                        section,
+                        program,
+                    });
+                }
+                Ok((_, Programmed { of: None, lack })) => {
+                    self.other(step, lack.map_or(Ok(()), Err), progress)?;
+                }
+                Err(error) => self.other(step, Err(error), progress)?,
+            }
+        }
+        let mut refused = tc::attach(self.netlink, &attachments)?;
+        for (place, (step, lack)) in attached.into_iter().enumerate() {
+            let done = match refused.remove(&place) {
+                Some(said) => Err(io::Error::other(said)),
+                None => lack.map_or(Ok(()), Err),
+            };
+            self.other(step, done, progress)?;
+        }
+        // Read along, as after any batch.
+        self.events.take_in()?;
+        Ok(rest)
+    }
+
+    /// The program that steers what arrives on an interface; where there is to be none it is taken off.
+    fn program(&mut self, index: u32, steering: &Steering) -> io::Result<Programmed> {
+        let mut programmed = Programmed::default();
         match steering {
             Steering::Nothing | Steering::Unknown => {
                 tc::detach(self.netlink, index)?;
-                self.promiscuous(index, false)
+                self.promiscuous(index, false)?;
             }
             Steering::Out { vlan, to } => {
                 let port = self.existing(*to)?;
-                tc::attach(self.netlink, at, &vlan::outward(*vlan, port))
+                programmed.of = Some(vlan::outward(*vlan, port));
             }
             Steering::In(devices) => {
-                // Those there are, even if others can't be made.
-                let mut missing = None;
                 let mut numbered = BTreeMap::new();
                 for (vlan, device) in devices {
                     match self.existing(*device) {
                         Ok(device) => {
                             numbered.insert(*vlan, device);
                         }
-                        Err(error) => missing = Some(error),
+                        Err(error) => programmed.lack = Some(error),
                     }
                 }
                 if numbered.is_empty() {
                     tc::detach(self.netlink, index)?;
                 } else {
                     self.promiscuous(index, true)?;
-                    tc::attach(self.netlink, at, &vlan::inward(&numbered))?;
+                    programmed.of = Some(vlan::inward(&numbered));
                 }
-                missing.map_or(Ok(()), Err)
             }
         }
+        Ok(programmed)
     }
 
     fn existing(&mut self, name: InterfaceName) -> io::Result<u32> {

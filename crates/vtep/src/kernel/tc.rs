@@ -5,9 +5,10 @@
 //! object, and looked at and removed by netlink. What the kernel tells of a filter is the name of the section the program
 //! was in; that is where its fingerprint is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::{Command, Stdio};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -161,44 +162,132 @@ fn errno(error: &io::Error) -> Option<Errno> {
     Some(kernel.errno)
 }
 
-/// Puts a program on an interface, in place of what is in our place there, from one frame to the next.
+/// A program, and where it goes.
+pub(crate) struct Attachment {
+    pub(crate) interface: InterfaceName,
+    /// Its number.
+    pub(crate) index: u32,
+    /// The section the program is in.
+    pub(crate) section: String,
+    pub(crate) program: Program,
+}
+
+/// Attachments by one run of tc. It asks for all interfaces there are before its first command, which with thousands of them takes
+/// longer than the rest; and it keeps two or three files open for each program until it ends.
+pub(crate) const AT_ONCE: usize = 128;
+
+/// Puts programs on interfaces, at most [`AT_ONCE`], each in place of what is in our place there, from one frame to the next.
+/// Returns what was refused, by its place.
 pub(crate) fn attach(
     netlink: &mut Netlink,
-    (name, index): (InterfaceName, u32),
-    (section, program): &(String, Program),
-) -> io::Result<()> {
-    let hook = Request {
-        message: RouteNetlinkMessage::NewQueueDiscipline(hook(index)),
+    attachments: &[Attachment],
+) -> io::Result<BTreeMap<usize, String>> {
+    let hooks = attachments.iter().map(|attachment| Request {
+        message: RouteNetlinkMessage::NewQueueDiscipline(hook(attachment.index)),
         flags: NLM_F_CREATE | NLM_F_EXCL,
-    };
-    let refused = netlink.write(vec![hook])?.pop();
-    match refused {
-        // Ours, or somebody else's who needs it too.
-        Some((_, error)) if error.errno != Errno::EEXIST => return Err(error.into()),
-        _ => {}
+    });
+    let hooked = netlink.write(hooks.collect())?.into_iter();
+    // Where there is a hook it is ours, or somebody else's who needs it too.
+    let refused = hooked.filter(|(_, error)| error.errno != Errno::EEXIST);
+    let mut refused: BTreeMap<usize, String> = refused
+        .map(|(place, error)| (place, error.to_string()))
+        .collect();
+    let left = attachments.iter().enumerate();
+    let left: Vec<_> = left
+        .filter(|(place, _)| !refused.contains_key(place))
+        .collect();
+    let objects = left.iter().map(|(_, attachment)| object(attachment));
+    let objects = objects.collect::<io::Result<Vec<File>>>()?;
+    let commands: Vec<String> = left
+        .iter()
+        .zip(&objects)
+        .map(|((_, attachment), object)| command(attachment, object))
+        .collect();
+    if commands.is_empty() {
+        return Ok(refused);
     }
-    let file = memfd_create("l2gw", MFdFlags::MFD_CLOEXEC)?;
-    let mut file = File::from(file);
-    file.write_all(&elf::object(section, program))?;
-    let (name, priority, handle) = (
-        name.to_string(),
-        PRIORITY.to_string(),
-        format!("{HANDLE:#x}"),
+    match run(&commands) {
+        Ok(said) => refused.extend(said.into_iter().filter_map(|(line, said)| {
+            let (place, _) = left.get(line)?;
+            Some((*place, said))
+        })),
+        Err(error) => {
+            let all = left.iter().map(|(place, _)| (*place, error.to_string()));
+            refused.extend(all);
+        }
+    }
+    Ok(refused)
+}
+
+/// The program as tc takes it, in a file that is nowhere.
+fn object(attachment: &Attachment) -> io::Result<File> {
+    let mut file = File::from(memfd_create("l2gw", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(&elf::object(&attachment.section, &attachment.program))?;
+    Ok(file)
+}
+
+fn command(attachment: &Attachment, object: &File) -> String {
+    let Attachment {
+        interface, section, ..
+    } = attachment;
+    // As tc finds it, which is our child.
+    let file = format!(
+        "/proc/{}/fd/{}",
+        std::process::id(),
+        object.as_fd().as_raw_fd()
     );
+    format!(
+        "filter replace dev {interface} ingress pref {PRIORITY} handle {HANDLE:#x} protocol all \
+         bpf direct-action object-file {file} section {section}\n"
+    )
+}
+
+/// Has tc carry out commands, all of them whatever becomes of each. Returns what it said of those it could not, by line from 0.
+fn run(commands: &[String]) -> io::Result<BTreeMap<usize, String>> {
+    let mut script = File::from(memfd_create("l2gw", MFdFlags::MFD_CLOEXEC)?);
+    script.write_all(commands.concat().as_bytes())?;
+    script.rewind()?;
     let output = Command::new("tc")
-        .args(["filter", "replace", "dev", &name, "ingress"])
-        .args(["pref", &priority, "handle", &handle, "protocol", "all"])
-        .args(["bpf", "direct-action", "object-file", "/proc/self/fd/0"])
-        .args(["section", section])
+        .args(["-force", "-batch", "-"])
         .env("LC_ALL", "C")
-        .stdin(Stdio::from(file))
+        .stdin(Stdio::from(script))
         .output()?;
     if output.status.success() {
-        return Ok(());
+        return Ok(BTreeMap::new());
     }
     let said = String::from_utf8_lossy(&output.stderr);
+    let refused = refusals(&said);
+    if refused.is_empty() {
+        return Err(io::Error::other(format!("tc: {}", first_of(&said))));
+    }
+    Ok(refused)
+}
+
+/// What tc says before it says which line of its script that was about.
+fn refusals(said: &str) -> BTreeMap<usize, String> {
+    let mut refused = BTreeMap::new();
+    let mut before = String::new();
+    for line in said.lines() {
+        let failed = line.strip_prefix("Command failed ");
+        let number = failed.and_then(|place| place.rsplit(':').next()?.parse::<usize>().ok());
+        match number.and_then(|number| number.checked_sub(1)) {
+            Some(line) => {
+                refused.insert(line, format!("tc: {}", first_of(&before)));
+                before.clear();
+            }
+            None => {
+                before.push_str(line);
+                before.push('\n');
+            }
+        }
+    }
+    refused
+}
+
+/// The lines that matter.
+fn first_of(said: &str) -> String {
     let lines: Vec<&str> = said.lines().map(str::trim).take(2).collect();
-    Err(io::Error::other(format!("tc: {}", lines.join("; "))))
+    lines.join("; ")
 }
 
 /// Takes our program off an interface; and the hook, once nobody has a filter there.
@@ -232,5 +321,28 @@ fn remove(netlink: &mut Netlink, message: RouteNetlinkMessage) -> io::Result<()>
             Err(error.into())
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_of_the_line_it_is_about() {
+        let said = "Error: Specified qdisc kind is unknown.\nWe have an error talking to the kernel\n\
+                    Command failed -:3\nCannot find device \"gone\"\nCommand failed -:7\n";
+        assert_eq!(
+            refusals(said),
+            [
+                (
+                    2,
+                    "tc: Error: Specified qdisc kind is unknown.; We have an error talking to the kernel".to_owned()
+                ),
+                (6, "tc: Cannot find device \"gone\"".to_owned()),
+            ]
+            .into()
+        );
+        assert_eq!(refusals("tc: out of memory\n"), BTreeMap::new());
     }
 }

@@ -54,7 +54,7 @@ impl<'a> Planner<'a> {
         let steering = held.map_or(&Steering::Nothing, |held| &held.steering);
         if *steering != wanted.steering {
             let steering = Box::new(wanted.steering.clone());
-            self.ports.push(Step::Steer(name, steering));
+            self.steer_out.push(Step::Steer(name, steering));
         }
         if !held.is_some_and(|held| held.up) {
             self.up.push(Step::BringUp(name));

@@ -78,14 +78,14 @@ create vlan gv393255b20611: l2gw:vlan 100 of eth1
 create vlan gv5d3255b2433d: l2gw:vlan 0 of eth1
 change vlan go393255b20611: alias l2gw:vlan 100 of eth1 -> l2gw:outer end of vlan 100 of eth1
 host side of go393255b20611: ipv6 false link-local false arp false
-steer go393255b20611 with vlan 100 to eth1
 change vlan go5d3255b2433d: alias l2gw:vlan 0 of eth1 -> l2gw:outer end of vlan 0 of eth1
 host side of go5d3255b2433d: ipv6 false link-local false arp false
-steer go5d3255b2433d with vlan 0 to eth1
 host side of gv393255b20611: ipv6 false link-local false arp false
 attach gv393255b20611 to gbba1e34a52aea
 host side of gv5d3255b2433d: ipv6 false link-local false arp false
 attach gv5d3255b2433d to gbba1e34a52aea
+steer go393255b20611 with vlan 100 to eth1
+steer go5d3255b2433d with vlan 0 to eth1
 bring up eth1
 bring up go393255b20611
 bring up go5d3255b2433d
@@ -149,7 +149,14 @@ fn the_kernel_takes_a_program_for_every_vlan_of_a_port() {
         let vlans = (0..count).filter_map(VlanId::new);
         let devices = vlans.map(|vlan| (vlan, 1000 + u32::from(vlan.get())));
         let (section, program) = inward(&devices.collect());
-        tc::attach(&mut netlink, (port, index), &(section.clone(), program)).unwrap();
+        let attachment = tc::Attachment {
+            interface: port,
+            index,
+            section: section.clone(),
+            program,
+        };
+        let refused = tc::attach(&mut netlink, &[attachment]).unwrap();
+        assert_eq!(refused, BTreeMap::new());
         assert_eq!(
             tc::observe(&mut netlink).unwrap(),
             [(index, section)].into()
@@ -157,4 +164,41 @@ fn the_kernel_takes_a_program_for_every_vlan_of_a_port() {
     }
     tc::detach(&mut netlink, index).unwrap();
     assert_eq!(tc::observe(&mut netlink).unwrap(), Filters::new());
+}
+
+#[test]
+fn a_program_that_is_refused_keeps_no_other_one_from_its_place() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    let port: InterfaceName = "port".parse().unwrap();
+    make_port(port).unwrap();
+    let mut netlink = Netlink::open().unwrap();
+    let index = observe::index(&mut netlink, port).unwrap().unwrap();
+    let far_end: InterfaceName = "far-end".parse().unwrap();
+    let far_index = observe::index(&mut netlink, far_end).unwrap().unwrap();
+    let attach = |interface: InterfaceName, index, vlan| {
+        let (section, program) = outward(VlanId::new(vlan).unwrap(), 1);
+        tc::Attachment {
+            interface,
+            index,
+            section,
+            program,
+        }
+    };
+    let unnamed: InterfaceName = "unnamed".parse().unwrap();
+    let attachments = [
+        // There is no such interface: the kernel has no hook for it.
+        attach(unnamed, index + 100, 1),
+        // tc finds none of that name.
+        attach(unnamed, index, 2),
+        attach(far_end, far_index, 3),
+    ];
+    let refused = tc::attach(&mut netlink, &attachments).unwrap();
+    assert_eq!(refused.keys().copied().collect::<Vec<_>>(), [0, 1]);
+    let said = refused.get(&1).unwrap();
+    assert!(said.contains("unnamed"), "{said}");
+    let section = attachments[2].section.clone();
+    assert_eq!(
+        tc::observe(&mut netlink).unwrap(),
+        [(far_index, section)].into()
+    );
 }
