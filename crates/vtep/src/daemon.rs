@@ -9,12 +9,14 @@
 //! The loop is level-triggered: what woke it does not matter, every pass makes the kernel match the whole database. Where
 //! the database tells that nothing but stations changed, and the last pass left nothing undone, it looks at those stations
 //! alone, which comes to the same. It is woken by the database, by the kernel, by the clock (for the few settings the
-//! kernel does not tell about), and by itself to try again what was refused. The kernel is touched only after the database
+//! kernel does not tell about), and by itself to try again what was refused. Now and then everything is looked at beside the
+//! passes (`kernel::survey`): what that finds wrong wakes it, too. The kernel is touched only after the database
 //! was seen whole: an ovsdb-server that is away changes nothing.
 
 mod drops;
 mod faults;
 mod interfaces;
+mod look;
 mod statistics;
 mod stop;
 mod tunnels;
@@ -39,6 +41,7 @@ use tokio::time::Interval;
 use self::drops::Drops;
 use self::faults::{Faults, publication};
 use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
+use self::look::{Looked, Looks};
 use self::stop::Stop;
 use self::tunnels::Sessions;
 pub(crate) use self::worker::Pass;
@@ -58,9 +61,6 @@ use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
 use crate::path_mtu::PathMtu;
 use crate::places::Places;
 use crate::supervisor::Supervisor;
-
-/// How often everything is looked at, whether the kernel told of changes or not.
-const LOOK_AT_EVERYTHING: Duration = Duration::from_secs(300);
 
 /// How often we look whether bridged frames were put through the host's packet filter: it may drop them all, and nobody
 /// notifies of it.
@@ -196,12 +196,14 @@ async fn begin(
             sentry,
             nameless: None,
             asked: None,
+            looked: None,
             unwritten: origin == Origin::Created,
         }),
         connection,
         outline,
         metrics,
         beside,
+        looks: Looks::every(Duration::from_secs(options.look_every.into())),
         server,
         publication,
         pause: FIRST_PAUSE,
@@ -247,6 +249,8 @@ struct Daemon {
     metrics: Arc<Metrics>,
     /// Whatever else tells of the switch; ended with it.
     beside: JoinSet<()>,
+    /// At everything, whether the kernel told of changes or not.
+    looks: Looks,
     server: OvsdbServer,
     publication: Publication,
     /// Before what was refused is tried again.
@@ -276,7 +280,10 @@ pub(crate) enum Wake {
     Paths,
     /// The network namespace for tunnels to remote gateways lost its name, or has it back.
     Namespace,
+    /// We have just begun.
     Everything,
+    /// Everything was looked at, beside the passes.
+    Looked,
     /// What was learnt is due to be told: no pass.
     Learnt,
 }
@@ -321,8 +328,6 @@ impl Daemon {
         let mut paths = worker.and_then(|worker| Some(worker.path_mtu.as_ref()?.changes()));
         let cuts = Arc::clone(&self.cuts);
         let mut cut = cuts.changes();
-        let mut everything = tokio::time::interval(LOOK_AT_EVERYTHING);
-        everything.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut netfilter = tokio::time::interval(LOOK_AT_NETFILTER);
         netfilter.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let namespace = worker.and_then(|worker| worker.kernel.wan_namespace());
@@ -332,6 +337,7 @@ impl Daemon {
         supervisor.ready();
         let mut truce = Instant::now();
         let mut retry = None;
+        let mut begun = true;
         loop {
             let wake = tokio::select! {
                 biased;
@@ -354,7 +360,14 @@ impl Daemon {
                     Noted::Change => Wake::Namespace,
                 },
                 wake = due(retry) => wake,
-                _ = everything.tick() => Wake::Everything,
+                ended = self.looks.due() => match self.look(ended) {
+                    true => Wake::Looked,
+                    false => continue,
+                },
+                () = async {}, if begun => {
+                    begun = false;
+                    Wake::Everything
+                }
                 () = self.telling.due() => Wake::Learnt,
             };
             if wake == Wake::Learnt {
@@ -374,6 +387,18 @@ impl Daemon {
                 self.telling.request();
             }
         }
+    }
+
+    /// Takes in what a look at everything came to, or begins one; whether there is something to compare.
+    fn look(&mut self, ended: Option<Looked>) -> bool {
+        let Some(worker) = &mut self.worker else {
+            return false;
+        };
+        if ended.is_none() {
+            self.looks.begin(worker.begin_look());
+        }
+        worker.looked = ended;
+        worker.looked.is_some()
     }
 
     fn is_behind(&self) -> bool {

@@ -84,7 +84,8 @@ impl EncodeLabelValue for Wake {
             Self::Namespace => "namespace",
             Self::Rest => "rest",
             Self::Retry => "retry",
-            Self::Everything => "clock",
+            Self::Everything => "start",
+            Self::Looked => "clock",
             Self::Learnt => "learnt",
         };
         EncodeLabelValue::encode(&text, encoder)

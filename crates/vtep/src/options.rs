@@ -192,6 +192,10 @@ pub struct SwitchOptions {
     /// Don't look for loops
     #[arg(long)]
     pub no_loop_protection: bool,
+    /// How often everything in the kernel is looked at, beside all else: it tells of changes, and what nobody told of is put
+    /// right then
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub look_every: u32,
 }
 
 /// How VLANs of physical ports are told apart.

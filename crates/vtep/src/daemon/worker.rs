@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use hardware_vtep::{Database, LearntMacs};
-use model::switch::LogicalSwitchName;
+use model::switch::{LogicalSwitchName, SwitchState};
 use model::trail::Mark;
 use ovsdb::SharedReplica;
 use tokio::sync::watch;
 
 use super::Wake;
 use super::drops::Drops;
+use super::look::{Look, Looked};
 use crate::kernel::apply::Pace;
 use crate::kernel::desired::{Desired, NodeConfig, Refusal, Wanted};
 use crate::kernel::name::InterfaceName;
@@ -42,6 +43,8 @@ pub(super) struct Worker {
     pub(super) nameless: Option<String>,
     /// What the database asked for when it was last looked at.
     pub(super) asked: Option<Asked>,
+    /// What a look beside the passes came to, until it is compared.
+    pub(super) looked: Option<Looked>,
     /// The database was created when we started, and no controller has asked for a network yet: it does not know what
     /// the kernel is forwarding for an earlier one, so its silence is no order to stop.
     pub(super) unwritten: bool,
@@ -74,11 +77,16 @@ pub(super) struct Asked {
 
 impl Asked {
     fn of(database: &Database, config: &NodeConfig) -> Self {
-        let wanted = Wanted::new(database.state(), config);
+        Self::by(database.state(), database.trail().mark(), config)
+    }
+
+    /// What a database with this contents asks for, as of this place on its trail.
+    pub(super) fn by(switch: &SwitchState, mark: Mark, config: &NodeConfig) -> Self {
+        let wanted = Wanted::new(switch, config);
         Self {
-            outline: Arc::new(Outline::new(database.state(), wanted.desired(), config)),
+            outline: Arc::new(Outline::new(switch, wanted.desired(), config)),
             wanted,
-            mark: database.trail().mark(),
+            mark,
         }
     }
 
@@ -89,26 +97,28 @@ impl Asked {
 
     /// What it asks for now, and which entries alone may differ from what it asked for before.
     fn after(self, database: &Database, config: &NodeConfig) -> (Self, Option<Scope>) {
+        match self.patched(database, config) {
+            Some((asked, scope)) => (asked, Some(scope)),
+            None => (Self::of(database, config), None),
+        }
+    }
+
+    /// The same; nothing where more than entries may differ.
+    fn patched(self, database: &Database, config: &NodeConfig) -> Option<(Self, Scope)> {
         let Self {
             mut wanted,
             mark,
             outline,
         } = self;
-        let patched = database.trail().since(mark).and_then(|keys| {
-            let keys = keys.map(|(name, mac)| (name, *mac));
-            wanted.patch(database.state(), config, keys).ok()
-        });
-        match patched {
-            Some(scope) => {
-                let asked = Self {
-                    wanted,
-                    mark: database.trail().mark(),
-                    outline,
-                };
-                (asked, Some(scope))
-            }
-            None => (Self::of(database, config), None),
-        }
+        let keys = database.trail().since(mark)?;
+        let keys = keys.map(|(name, mac)| (name, *mac));
+        let scope = wanted.patch(database.state(), config, keys).ok()?;
+        let asked = Self {
+            wanted,
+            mark: database.trail().mark(),
+            outline,
+        };
+        Some((asked, scope))
     }
 }
 
@@ -171,6 +181,10 @@ impl Worker {
         }
         match wake {
             Wake::Everything => self.kernel.distrust(),
+            Wake::Looked if !self.compare()? => {
+                self.cut_flapping();
+                return Ok(None);
+            }
             Wake::Drops if !self.drops.look(&self.kernel)? => return Ok(None),
             // Mostly it tells of what we did ourselves.
             Wake::Kernel if !self.kernel.is_stale()? => {
@@ -180,7 +194,7 @@ impl Worker {
             _ => {}
         }
         let mut scope = None;
-        if wake != Wake::Kernel || self.asked.is_none() {
+        if !matches!(wake, Wake::Kernel | Wake::Looked) || self.asked.is_none() {
             // What was refused may be had now, and what is held may be wrong: only the database's own news are looked at
             // for what they are.
             let news = matches!(
@@ -209,17 +223,12 @@ impl Worker {
             return Ok(None);
         };
         let cuts = self.cuts.all();
-        let off = cuts.keys();
-        let off = off.map(|place| match place.port {
-            Some(port) => port,
-            None => InterfaceName::bridge(&place.network),
-        });
-        if asked.wanted.cut(off.collect()) {
+        if asked.wanted.cut(off(&cuts)) {
             scope = None;
         }
         let desired = asked.wanted.desired();
         if self.unwritten && desired.state.is_empty() && !self.kernel.observe()?.is_empty() {
-            if wake == Wake::Everything {
+            if matches!(wake, Wake::Everything | Wake::Looked) {
                 tracing::warn!(
                     "the database is new, the kernel forwards networks of an earlier one: they are left alone until a \
                      controller asks for a network (l2gw vtep down removes them)"
@@ -281,6 +290,43 @@ impl Worker {
         Ok(Some(pass))
     }
 
+    /// Begins a look at everything; a pass woken by [`Wake::Looked`] ends it.
+    pub(super) fn begin_look(&mut self) -> Look {
+        Look {
+            surveyor: self.kernel.surveyor(),
+            replica: Arc::clone(&self.replica),
+            config: Arc::clone(&self.config),
+        }
+    }
+
+    /// Compares what a look beside the passes saw with what is known. Whether that leaves anything to do.
+    fn compare(&mut self) -> io::Result<bool> {
+        let Some(Looked { survey, asked }) = self.looked.take() else {
+            return Ok(false);
+        };
+        self.kernel.compare(survey);
+        let mut anything = self.kernel.is_stale()? || self.unwritten;
+        let (Some(looked), Some(asked)) = (asked, &self.asked) else {
+            return Ok(anything);
+        };
+        let config = &self.config;
+        let renewed = self
+            .replica
+            .read(|database| looked.patched(database?, config));
+        // With news that no pass has seen there is nothing to compare.
+        if let Some((mut renewed, _)) = renewed
+            && renewed.mark == asked.mark
+        {
+            renewed.wanted.cut(off(&self.cuts.all()));
+            if renewed.wanted.desired() != asked.wanted.desired() {
+                tracing::warn!("what was kept of the database was wrong: beginning anew with it");
+                self.asked = Some(renewed);
+                anything = true;
+            }
+        }
+        Ok(anything)
+    }
+
     /// Cuts what stations move back and forth between: one of several physical ports, or else the network off the WAN, if it has
     /// one.
     fn cut_flapping(&mut self) {
@@ -322,6 +368,15 @@ impl Worker {
                 .collect()
         }))
     }
+}
+
+/// What is off because of cuts: bridges off the WAN, ports off their bridges.
+fn off(cuts: &BTreeMap<Place, Cut>) -> BTreeSet<InterfaceName> {
+    let off = cuts.keys().map(|place| match place.port {
+        Some(port) => port,
+        None => InterfaceName::bridge(&place.network),
+    });
+    off.collect()
 }
 
 /// How long packets to each remote gateway are at most, with all networks that are stretched there.

@@ -43,6 +43,7 @@ pub mod state;
 pub mod step;
 pub mod storm;
 mod strays;
+pub mod survey;
 pub mod sysctl;
 mod tc;
 pub mod traffic;
@@ -109,6 +110,8 @@ pub struct Kernel {
     stride: Stride,
     other_writes: u64,
     losses: u64,
+    /// What was changed since a survey began, while one is under way.
+    touched: Option<survey::Touched>,
 }
 
 /// What must be looked at before the next plan.
@@ -170,6 +173,7 @@ impl Kernel {
             stride: Stride::default(),
             other_writes: 0,
             losses: 0,
+            touched: None,
         })
     }
 
@@ -318,6 +322,9 @@ impl Kernel {
     pub fn carry_out(&mut self, plan: Plan, pace: &dyn Pace) -> io::Result<Report> {
         self.unsettled = true;
         self.postponed.clear();
+        if let Some(touched) = &mut self.touched {
+            touched.note(&plan.steps, &self.known);
+        }
         let applier = Applier {
             netlink: &mut self.netlink,
             events: &mut self.events,
@@ -406,22 +413,10 @@ impl Kernel {
             }
         }
         if stale.filter {
-            self.known.filters = self.filters()?;
+            self.known.filters = filters(&self.underlays)?;
             self.known.guard = guard::observe()?;
         }
         Ok(())
-    }
-
-    fn filters(&self) -> io::Result<BTreeMap<Underlay, Filter>> {
-        let look = |underlay| {
-            Some((
-                underlay,
-                self.underlays.at(underlay, filter::observe).transpose()?,
-            ))
-        };
-        let seen = self.underlays.all().filter_map(look);
-        seen.map(|(underlay, filter)| Ok((underlay, filter?)))
-            .collect()
     }
 
     fn look_at_entries(&mut self, only: Option<InterfaceName>) -> io::Result<()> {
@@ -595,6 +590,17 @@ impl Kernel {
         };
         (!as_known).then_some(name)
     }
+}
+
+/// The packet filters there are, by underlay.
+fn filters(underlays: &Underlays) -> io::Result<BTreeMap<Underlay, Filter>> {
+    let look = |underlay| {
+        let seen = underlays.at(underlay, filter::observe).transpose()?;
+        Some((underlay, seen))
+    };
+    let seen = underlays.all().filter_map(look);
+    seen.map(|(underlay, filter)| Ok((underlay, filter?)))
+        .collect()
 }
 
 impl Stale {

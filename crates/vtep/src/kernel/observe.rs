@@ -51,6 +51,11 @@ impl Indexes {
         self.by_name.get(&name).copied()
     }
 
+    /// Whether they number the same interfaces alike.
+    pub(crate) fn are_same(&self, other: &Self) -> bool {
+        self.by_index == other.by_index
+    }
+
     pub(crate) fn name(&self, index: u32) -> Option<InterfaceName> {
         self.by_index.get(&index).copied()
     }

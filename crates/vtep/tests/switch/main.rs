@@ -17,6 +17,8 @@ mod storm;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
+mod survey;
+#[cfg(test)]
 mod traffic;
 #[cfg(test)]
 mod vlans;

@@ -106,7 +106,7 @@ fn after_any_changes_in_a_row_the_kernel_holds_what_the_database_says() {
         println!("{changes} changes from L2GW_FUZZ_SEED={seed}");
         let mut rng = Rng::with_seed(seed);
         let mut wanted = picture();
-        let (_switch, controller) = forwarding("", &wanted).await;
+        let (_switch, controller) = forwarding("--look-every 1", &wanted).await;
         let (mut done, mut since_pause) = (0, 0);
         while done < changes {
             let count = rng.usize(1..=AT_ONCE);
