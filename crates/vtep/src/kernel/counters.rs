@@ -1,4 +1,5 @@
-//! What devices have counted: packets and bytes, as the kernel keeps them for every interface.
+//! What devices have counted: packets and bytes, as the kernel keeps them for every interface, and as the [guard](guard) does
+//! for ports that are in a bridge themselves.
 
 use std::collections::HashMap;
 use std::io;
@@ -6,6 +7,7 @@ use std::io;
 use netlink_packet_core::NlasIterator;
 use serde::Serialize;
 
+use super::guard;
 use super::message;
 use super::name::InterfaceName;
 use super::netlink::Netlink;
@@ -16,7 +18,7 @@ const IFLA_IFNAME: u16 = 3;
 /// `struct rtnl_link_stats64`.
 const IFLA_STATS64: u16 = 23;
 
-/// What a device counted since it was made.
+/// What a device counted since it was made; a port in a bridge itself, what passed between both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     /// Packets that came in.
@@ -39,7 +41,9 @@ pub struct Counters {
 /// The kernel can't be talked to.
 pub fn read() -> io::Result<HashMap<InterfaceName, Counters>> {
     let counted = Netlink::open()?.dump(&message::dump_counters(), parse)?;
-    Ok(counted.into_iter().collect())
+    let mut counted = counted.into_iter().collect();
+    guard::correct(&mut counted)?;
+    Ok(counted)
 }
 
 fn parse(payload: &[u8]) -> Option<(InterfaceName, Counters)> {

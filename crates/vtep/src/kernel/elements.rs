@@ -10,10 +10,11 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use serde::Serialize;
 
+use super::name::InterfaceName;
 use super::netlink::{KernelError, Netlink};
 use super::state::Peer;
 
-/// Of our tables, but for the bridges' guard.
+/// Of all our tables.
 const TABLE: &str = "l2gw";
 
 /// NFNL_SUBSYS_NFTABLES and NFT_MSG_GETSETELEM.
@@ -22,8 +23,6 @@ const GET_ELEMENTS: u16 = 10 << 8 | 13;
 const HEADER: usize = 4;
 /// `struct nlattr`.
 const ATTRIBUTE_HEADER: usize = 4;
-/// NFPROTO_INET.
-const FAMILY: u8 = 1;
 
 const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -38,12 +37,21 @@ const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_COUNTER_BYTES: u16 = 1;
 const NFTA_COUNTER_PACKETS: u16 = 2;
 
+/// Which of our tables.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Family {
+    /// NFPROTO_INET: the filter of an underlay.
+    Inet = 1,
+    /// NFPROTO_BRIDGE: the guard of ports.
+    Bridge = 7,
+}
+
 /// Packets, as the network stack handles them: what an interface joined or will cut up counts once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// How many.
     pub packets: u64,
-    /// Their bytes, from the outer IP header on.
+    /// Their bytes: of tunnels from the outer IP header on.
     pub bytes: u64,
 }
 
@@ -70,14 +78,23 @@ impl Key for Peer {
     }
 }
 
+impl Key for InterfaceName {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let name = std::str::from_utf8(bytes).ok()?;
+        name.trim_end_matches('\0').parse().ok()
+    }
+}
+
 /// What each element of a set of ours has counted, in the calling thread's network namespace; nothing where there is no
 /// such set, and nothing of elements that don't count.
 ///
 /// # Errors
 /// The kernel can't be talked to.
-pub(super) fn counted<K: Key>(set: &str) -> io::Result<BTreeMap<K, Count>> {
+pub(super) fn counted<K: Key>(family: Family, set: &str) -> io::Result<BTreeMap<K, Count>> {
     let mut netlink = Netlink::open_to(NETLINK_NETFILTER)?;
-    match netlink.dump(&GetElements::of(set), |payload| Some(listed(payload))) {
+    match netlink.dump(&GetElements::of(family, set), |payload| {
+        Some(listed(payload))
+    }) {
         Ok(messages) => Ok(messages.into_iter().flatten().collect()),
         Err(error) if is_absent(&error) => Ok(BTreeMap::new()),
         Err(error) => Err(error),
@@ -94,8 +111,8 @@ fn is_absent(error: &io::Error) -> bool {
 struct GetElements(Vec<u8>);
 
 impl GetElements {
-    fn of(set: &str) -> Self {
-        let mut payload = vec![FAMILY, 0, 0, 0];
+    fn of(family: Family, set: &str) -> Self {
+        let mut payload = vec![family as u8, 0, 0, 0];
         for (kind, name) in [
             (NFTA_SET_ELEM_LIST_TABLE, TABLE),
             (NFTA_SET_ELEM_LIST_SET, set),

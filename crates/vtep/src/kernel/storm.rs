@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use super::desired::VXLAN_PORT;
-use super::elements::{self, Count};
+use super::elements::{self, Count, Family};
 use super::filter::{Rule, SENT};
 use super::state::Peer;
 
@@ -123,5 +123,5 @@ pub(super) fn rules(limit: Option<u32>) -> Vec<Rule> {
 /// # Errors
 /// The packet filter can't be read.
 pub(super) fn dropped() -> io::Result<BTreeMap<Peer, Count>> {
-    elements::counted(DROPPED)
+    elements::counted(Family::Inet, DROPPED)
 }

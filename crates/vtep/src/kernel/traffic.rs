@@ -11,7 +11,7 @@ use std::io;
 use serde::Serialize;
 
 use super::desired::NodeConfig;
-use super::elements;
+use super::elements::{self, Family};
 use super::filter::{KEYS, SENT, STEERED_KEYS, WAN};
 use super::netns::Underlays;
 use super::state::Peer;
@@ -55,8 +55,12 @@ impl Traffic {
         }
         let wan = config.wan_underlay;
         let (received, sent, dropped) = underlays.at(wan, || {
-            let received = elements::counted::<Peer>(WAN)?;
-            Ok((received, elements::counted(SENT)?, storm::dropped()?))
+            let received = elements::counted::<Peer>(Family::Inet, WAN)?;
+            Ok((
+                received,
+                elements::counted(Family::Inet, SENT)?,
+                storm::dropped()?,
+            ))
         })?;
         // There is one for each tunnel, and none for BFD, which counts itself.
         for (tunnel, sent) in sent {
@@ -73,11 +77,11 @@ impl Traffic {
 
 /// With keys of the devices at an end, from others than its far ends.
 fn undeclared(end: End) -> io::Result<BTreeMap<u32, Count>> {
-    elements::counted(if end.has_vxlan_port() {
-        KEYS
-    } else {
-        STEERED_KEYS
-    })
+    let set = match end.has_vxlan_port() {
+        true => KEYS,
+        false => STEERED_KEYS,
+    };
+    elements::counted(Family::Inet, set)
 }
 
 /// What the elements of each set whose elements are stated have counted, for a table that takes this one's place.
@@ -95,10 +99,14 @@ impl Counts {
     pub(crate) fn read() -> io::Result<Self> {
         let mut counts = Self::default();
         for name in [WAN, SENT] {
-            counts.tunnels.insert(name, elements::counted(name)?);
+            counts
+                .tunnels
+                .insert(name, elements::counted(Family::Inet, name)?);
         }
         for name in [KEYS, STEERED_KEYS] {
-            counts.keys.insert(name, elements::counted(name)?);
+            counts
+                .keys
+                .insert(name, elements::counted(Family::Inet, name)?);
         }
         Ok(counts)
     }

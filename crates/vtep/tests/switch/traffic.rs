@@ -1,4 +1,5 @@
-//! What comes from and goes to each remote gateway is counted for itself, and so is what nobody declared.
+//! What comes from and goes to each remote gateway is counted for itself, and so is what nobody declared; of a port, what
+//! passes.
 
 use std::net::UdpSocket;
 use std::sync::atomic::AtomicBool;
@@ -6,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use model::switch::SwitchState;
 use testkit::capture::send_times;
 use testkit::frame::{BROADCAST, Ethernet};
+use vtep::kernel::counters;
 use vtep::kernel::desired::{NodeConfig, desired};
 use vtep::kernel::state::Peer;
 use vtep::kernel::traffic::{Count, Traffic, TunnelTraffic};
@@ -249,4 +251,53 @@ fn counters_outlive_restarts_and_changes_and_end_with_their_tunnel() {
         .tunnels
         .insert(of(SECOND), TunnelTraffic::default());
     assert_eq!(counting.read(), expected);
+}
+
+#[test]
+fn a_port_in_a_bridge_itself_counts_what_passes_and_no_tagged_frames() {
+    let counting = Counting::new(false);
+    let lab = &counting.lab;
+    let read = || {
+        let counted = lab.gateway.enter(|| Ok(counters::read()?)).unwrap();
+        counted[&"eth1".parse().unwrap()]
+    };
+    let before = read();
+    let tagged = Ethernet {
+        to: BROADCAST,
+        from: TENANT,
+        ethertype: 0x8100,
+        payload: [&[0, 7][..], &EXPERIMENTAL.to_be_bytes(), &[9; 60]].concat(),
+    };
+    send_times(&lab.tenant, "eth0", &tagged, 50).unwrap();
+    counting.tenant_sends(BROADCAST, 7);
+    counting.arrive(FIRST, ("192.0.2.1", 4789), 456, 4);
+    let since = || {
+        let now = read();
+        [
+            now.received_packets - before.received_packets,
+            now.received_bytes - before.received_bytes,
+            now.sent_packets - before.sent_packets,
+            now.sent_bytes - before.sent_bytes,
+        ]
+    };
+    Counting::comes_to([7, 7 * 74, 4, 4 * 74], since);
+
+    // Another port comes: the guard is put in place anew, and goes on from where it was.
+    lab.gateway
+        .ip("link add eth2 type veth peer name eth3")
+        .unwrap();
+    let ports = [("up", "eth1"), ("more", "eth2")];
+    let ports = ports.map(|(name, device)| (name.into(), Some(device.parse().unwrap())));
+    let config = NodeConfig {
+        ports: ports.into(),
+        ..lab.config.clone()
+    };
+    let mut switch = two_remote_gateways();
+    bind(&mut switch, "net-a", "more", 0);
+    let wanted = desired(&switch, &config).state;
+    let report = lab.in_gateway_as(&config, |kernel| {
+        kernel.converge(&wanted, &AtomicBool::new(false)).unwrap()
+    });
+    assert!(report.failures.is_empty(), "{:?}", report.failures);
+    assert_eq!(since(), [7, 7 * 74, 4, 4 * 74]);
 }
