@@ -32,7 +32,7 @@ pub struct Account {
     held: Arc<SharedReplica<Database>>,
     intent: Arc<RwLock<Replica>>,
     told: RwLock<Told>,
-    consented: RwLock<Option<Consent>>,
+    consented: RwLock<Option<Consented>>,
     consent: Notify,
 }
 
@@ -127,6 +127,26 @@ pub enum Consent {
     On(BTreeSet<LogicalSwitchName>),
 }
 
+impl Consent {
+    fn and(self, further: Self) -> Self {
+        match (self, further) {
+            (Self::On(mut names), Self::On(more)) => {
+                names.extend(more);
+                Self::On(names)
+            }
+            (Self::ToAll, _) | (_, Self::ToAll) => Self::ToAll,
+        }
+    }
+}
+
+/// What was agreed to and is not carried out yet.
+#[derive(Debug)]
+struct Consented {
+    to: Consent,
+    /// The newest revision of the database that whoever agreed may have had in mind.
+    at: u64,
+}
+
 impl Account {
     pub(crate) fn new(
         endpoint: String,
@@ -207,24 +227,27 @@ impl Account {
             .read(|held| held.is_some_and(|held| held.state().logical_switches.contains_key(name)))
     }
 
-    /// An operator agrees that rows are removed which the database does not know, and that what others left is taken over.
-    pub fn consent(&self, to: Consent) {
+    /// An operator agrees that rows are removed which the database does not know, and that what others left is taken over,
+    /// as of this revision of the database: what was declared just before may not have reached the controller yet, and is
+    /// meant too. So the consent waits until it has.
+    pub fn consent(&self, to: Consent, at: u64) {
         let mut consented = write(&self.consented);
-        *consented = Some(match (consented.take(), to) {
-            (Some(Consent::On(mut names)), Consent::On(more)) => {
-                names.extend(more);
-                Consent::On(names)
-            }
-            (None, to) => to,
-            (Some(Consent::ToAll), _) | (_, Consent::ToAll) => Consent::ToAll,
+        *consented = Some(match consented.take() {
+            None => Consented { to, at },
+            Some(before) => Consented {
+                to: before.to.and(to),
+                at: before.at.max(at),
+            },
         });
         drop(consented);
         self.consent.notify_one();
     }
 
-    /// What somebody agreed to since this was last asked.
-    pub(crate) fn take_consent(&self) -> Option<Consent> {
-        write(&self.consented).take()
+    /// What somebody agreed to since this was last asked, if what was declared until then is in this revision.
+    pub(crate) fn take_consent(&self, revision: u64) -> Option<Consent> {
+        let mut consented = write(&self.consented);
+        let due = consented.take_if(|consented| consented.at <= revision);
+        due.map(|consented| consented.to)
     }
 
     /// Waits until somebody agrees.

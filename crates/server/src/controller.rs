@@ -316,7 +316,8 @@ impl Controller {
         if !self.fence.look(session).await {
             return RETRY;
         }
-        if let Some(consent) = self.account.take_consent() {
+        let revision = read(&self.replica).revision;
+        if let Some(consent) = self.account.take_consent(revision) {
             self.consented(session, consent).await;
         }
         self.tell_delay();

@@ -172,8 +172,9 @@ async fn accept_removal(
             Consent::On([network].into())
         }
     };
+    let now = *api.store.revisions().borrow();
     for seat in &device.seats {
-        seat.account.consent(consent.clone());
+        seat.account.consent(consent.clone(), now);
     }
     let response = StatusCode::NO_CONTENT.into_response();
     Ok(having_changed(response, Some(changes)))

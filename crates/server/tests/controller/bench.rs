@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hardware_vtep::Database;
@@ -11,6 +11,7 @@ use model::row::{Row, Value};
 use model::status::{Report, Status};
 use model::switch::{LogicalSwitchName, SwitchState};
 use ovsdb::{Connection, ConnectionOptions, Operation, Transaction};
+use server::account::Consent;
 use server::controller::connections::{Connections, SwitchOptions};
 use server::controller::{self, Controllers};
 use store::Store;
@@ -168,6 +169,31 @@ impl Bench {
             assert!(begun.elapsed() < PATIENCE, "{told:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// An operator agrees, having seen all that was committed.
+    pub(crate) fn consent(&self, to: Consent) {
+        let now = *self.store.revisions().borrow();
+        self.account().consent(to, now);
+    }
+
+    /// Lets nobody read what is committed from now on, the controllers neither, until the answer is dropped.
+    pub(crate) async fn hold_readers(&self) -> std::sync::mpsc::Sender<()> {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(Mutex::new(held));
+        // More than there are threads that read.
+        for _ in 0..64 {
+            let held = Arc::clone(&held);
+            let wait = move |_: &mut dyn store::Snapshot| {
+                let held = held.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = held.recv();
+                Ok(())
+            };
+            // Queued by being asked once; carried out though nobody waits for it.
+            let read = self.store.read(wait);
+            let _ = tokio::time::timeout(Duration::ZERO, read).await;
+        }
+        release
     }
 
     pub(crate) async fn insert(&self, rows: Vec<Row>) {

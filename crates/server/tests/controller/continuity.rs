@@ -272,7 +272,7 @@ async fn what_networking_l2gw_left_forwards_while_it_is_taken_over_and_only_what
         "{steps:#?}"
     );
     let witness = witness(&bench).await;
-    bench.account().consent(Consent::ToAll);
+    bench.consent(Consent::ToAll);
     let states = until(&witness, |state| {
         let network = &state.logical_switches[&name];
         network.owned && network.flood.len() == 2

@@ -71,7 +71,7 @@ async fn what_an_operator_agrees_to_is_removed() {
     let (bench, _, _) = two_networks().await;
     let bench = bench.stop().await.start("empty.sqlite").await;
     bench.until_settled().await;
-    bench.account().consent(Consent::ToAll);
+    bench.consent(Consent::ToAll);
     bench
         .until_held(|held| held.logical_switches.is_empty() && held.bindings.is_empty())
         .await;
@@ -193,7 +193,7 @@ async fn what_another_controller_left_is_taken_over_in_place_when_an_operator_sa
         "{withheld}"
     );
 
-    bench.account().consent(Consent::ToAll);
+    bench.consent(Consent::ToAll);
     bench
         .until_held(|held| {
             let network = &held.logical_switches[&name];
@@ -225,7 +225,7 @@ async fn a_switch_that_was_renamed_keeps_what_it_has_also_for_a_server_that_was_
     // It was none, and nobody uses the old name any more.
     bench.vtep_ctl(&["set", "Physical_Switch", "tor", "name=renamed"]);
     until_withheld(&bench, "no longer lists tor").await;
-    bench.account().consent(Consent::ToAll);
+    bench.consent(Consent::ToAll);
     bench
         .until_held(|held| held.logical_switches.is_empty() && held.bindings.is_empty())
         .await;
@@ -252,7 +252,7 @@ async fn consent_for_one_network_touches_no_other() {
     let (bench, [one, other], _) = two_networks().await;
     let bench = bench.stop().await.start("empty.sqlite").await;
     bench.until_settled().await;
-    bench.account().consent(Consent::On([one.name()].into()));
+    bench.consent(Consent::On([one.name()].into()));
     bench
         .until_held(|held| {
             held.logical_switches.keys().eq([&other.name()])
@@ -281,9 +281,7 @@ async fn one_network_of_another_controller_is_taken_over_and_the_others_are_left
     }
     bench.until_settled().await;
     let [adopted, left] = stretches.map(|stretch| stretch.name());
-    bench
-        .account()
-        .consent(Consent::On([adopted.clone()].into()));
+    bench.consent(Consent::On([adopted.clone()].into()));
     bench
         .until_held(|held| {
             let [adopted, left] = [&adopted, &left].map(|name| &held.logical_switches[name]);
@@ -297,4 +295,40 @@ async fn one_network_of_another_controller_is_taken_over_and_the_others_are_left
         withheld.starts_with("1 of the logical switches"),
         "{withheld}"
     );
+}
+
+/// Whoever declares a network and agrees right after it means that network, however long the controller takes to read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_counts_for_what_was_declared_before_it_and_not_read_yet() {
+    let bench = Bench::new().await;
+    let stretch = Stretch::new("p1", 123);
+    let name = stretch.name();
+    bench.vtep_ctl(&["add-ls", name.as_str()]);
+    bench.until_settled().await;
+    let unread = bench.hold_readers().await;
+    bench.insert(stretch.rows()).await;
+    let planned = bench.account().told().planned;
+    bench.consent(Consent::ToAll);
+    // The controller looks at once, and finds nothing there that it is to take over.
+    let begun = std::time::Instant::now();
+    while bench.account().told().planned == planned {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    drop(unread);
+    bench
+        .until_held(|held| held.logical_switches[&name].owned)
+        .await;
+
+    // What comes later is not meant.
+    let later = Stretch::new("p2", 124);
+    bench.vtep_ctl(&["add-ls", later.name().as_str()]);
+    bench.insert(later.rows()).await;
+    bench.until_settled().await;
+    let withheld = bench.account().told().withheld.unwrap().to_string();
+    assert!(
+        withheld.starts_with("1 of the logical switches"),
+        "{withheld}"
+    );
+    bench.held(|held| assert!(!held.logical_switches[&later.name()].owned));
 }
