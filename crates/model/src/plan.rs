@@ -5,7 +5,7 @@
 //! 1. Applying `plan(desired, actual)` to `actual` gives `desired` on everything we own, but for what is [`Blocked`].
 //! 2. `plan(desired, desired)` is empty: a second run writes nothing.
 //! 3. Any prefix of a plan, then a new plan, still converges: being interrupted costs nothing.
-//! 4. What we do not own is never touched.
+//! 4. What we do not own is never touched, and no network is joined with one of another controller: see `keys`.
 //! 5. No step leaves a dangling reference: every state on the way is one the database would accept.
 //!
 //! The order is make before break: logical switches, then where their frames go, then bindings, and only then removals.
@@ -20,6 +20,10 @@ use crate::switch::{
 };
 use crate::trail::MacKey;
 use crate::value::{MacAddress, Vni};
+
+pub use self::keys::foreign_with_key;
+
+mod keys;
 
 /// One change to a switch. Each is idempotent and names everything it needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,15 +179,46 @@ impl Step {
     }
 }
 
-/// A binding that is wanted and cannot be made.
+/// What is wanted and cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    /// The port and VLAN.
-    pub port_vlan: PortVlan,
-    /// What should be bound there.
-    pub logical_switch: LogicalSwitchName,
-    /// Why it is not.
-    pub reason: BlockedReason,
+pub enum Blocked {
+    /// A binding that cannot be made.
+    Binding {
+        /// The port and VLAN.
+        port_vlan: PortVlan,
+        /// What should be bound there.
+        logical_switch: LogicalSwitchName,
+        /// Why it is not.
+        reason: BlockedReason,
+    },
+    /// A network to which nothing can be added, because a logical switch of another controller has its key.
+    Network {
+        /// Its logical switch, there or not.
+        logical_switch: LogicalSwitchName,
+        /// The key.
+        tunnel_key: Vni,
+        /// Their logical switch.
+        theirs: LogicalSwitchName,
+    },
+}
+
+impl Blocked {
+    /// The logical switch that it is about.
+    pub fn logical_switch(&self) -> &LogicalSwitchName {
+        match self {
+            Self::Binding { logical_switch, .. } | Self::Network { logical_switch, .. } => {
+                logical_switch
+            }
+        }
+    }
+
+    /// Whether it concerns a physical switch: what is said of a network concerns all that share the database.
+    pub fn concerns(&self, switch: &str) -> bool {
+        match self {
+            Self::Binding { port_vlan, .. } => &*port_vlan.port.switch == switch,
+            Self::Network { .. } => true,
+        }
+    }
 }
 
 /// Why a binding cannot be made.
@@ -217,8 +252,14 @@ impl Plan {
 /// The steps that make `actual` hold what `desired` says.
 pub fn plan(desired: &SwitchState, actual: &SwitchState) -> Plan {
     let mut phases = Phases::default();
+    let taken = keys::taken(desired, actual);
     for (name, wanted, held) in union(&desired.logical_switches, &actual.logical_switches) {
         match (wanted, held) {
+            (Some(_), None) if taken.contains_key(name) => {}
+            (Some(wanted), Some(held)) if taken.contains_key(name) => {
+                let wanted = keys::without_additions(wanted, held);
+                phases.logical_switch(name, &wanted, Some(held));
+            }
             (Some(wanted), held) => phases.logical_switch(name, wanted, held),
             (None, Some(held)) if held.owned => phases
                 .delete
@@ -231,8 +272,14 @@ pub fn plan(desired: &SwitchState, actual: &SwitchState) -> Plan {
         desired.logical_switches.contains_key(name)
             || actual.logical_switches.get(name).is_some_and(|l| l.owned)
     };
-    let mut blocked = Vec::new();
+    let blocked = taken.iter().map(|(name, (key, theirs))| Blocked::Network {
+        logical_switch: (*name).clone(),
+        tunnel_key: *key,
+        theirs: (*theirs).clone(),
+    });
+    let mut blocked: Vec<_> = blocked.collect();
     for (port_vlan, wanted, held) in union(&desired.bindings, &actual.bindings) {
+        let wanted = wanted.filter(|name| !taken.contains_key(name) || held == Some(name));
         match (wanted, held) {
             (Some(wanted), held) if Some(wanted) != held => {
                 let reason = match held {
@@ -247,7 +294,7 @@ pub fn plan(desired: &SwitchState, actual: &SwitchState) -> Plan {
                         continue;
                     }
                 };
-                blocked.push(Blocked {
+                blocked.push(Blocked::Binding {
                     port_vlan: port_vlan.clone(),
                     logical_switch: wanted.clone(),
                     reason,
@@ -608,12 +655,22 @@ impl fmt::Display for Step {
 /// `!` cannot be done.
 impl fmt::Display for Blocked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            port_vlan,
-            logical_switch,
-            reason,
-        } = self;
-        write!(f, "! binding {port_vlan} to {logical_switch}: {reason}")
+        match self {
+            Self::Binding {
+                port_vlan,
+                logical_switch,
+                reason,
+            } => write!(f, "! binding {port_vlan} to {logical_switch}: {reason}"),
+            Self::Network {
+                logical_switch,
+                tunnel_key,
+                theirs,
+            } => write!(
+                f,
+                "! network {logical_switch}: {}",
+                KeyTaken(*tunnel_key, theirs)
+            ),
+        }
     }
 }
 
@@ -625,6 +682,26 @@ impl fmt::Display for BlockedReason {
                 write!(f, "bound to {theirs} by another controller")
             }
         }
+    }
+}
+
+/// That a logical switch of another controller has a key, and what can be done, in words.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyTaken<'a>(
+    /// The key.
+    pub Vni,
+    /// Their logical switch.
+    pub &'a LogicalSwitchName,
+);
+
+impl fmt::Display for KeyTaken<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(key, theirs) = self;
+        write!(
+            f,
+            "logical switch {theirs} of another controller has VNI {key} too, and the two networks would be one; nothing is \
+             added until it is deleted there or one of the two has another VNI"
+        )
     }
 }
 

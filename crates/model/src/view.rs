@@ -107,7 +107,7 @@ pub static L2_DEVICE: View = View {
             "faults",
             "switch_fault_status and port_fault_status, in words",
         ),
-        text("blocked", "Bindings that cannot be made, and why"),
+        text("blocked", "What cannot be written, and why"),
         text("refused", "What the switch last refused, and why"),
         text(
             "withheld",
@@ -175,7 +175,7 @@ pub static L2_DEVICE_PLAN: View = View {
         .column("endpoint"),
         text("steps", "What would be written now, in this order").column("steps"),
         text("waiting", "What would be written too, but waits").column("waiting"),
-        text("blocked", "Bindings that cannot be made, and why").column("blocked"),
+        text("blocked", "What cannot be written, and why").column("blocked"),
         text("withheld", "Why steps wait").column("withheld"),
     ],
 };

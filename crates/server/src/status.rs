@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock, Weak};
 
 use hardware_vtep::{Capabilities, Complaints, Database};
 use model::intent::{Declared, Intent, Need};
-use model::plan::{Blocked, Plan, Step};
+use model::plan::{Blocked, KeyTaken, Plan, Step};
 use model::resource::Kind;
 use model::row::Row;
 use model::status::{Report, Status};
@@ -58,8 +58,8 @@ pub struct Residue {
     flood: HashMap<LogicalSwitchName, BTreeSet<Locator>>,
     /// Bindings that are on their way, by physical switch.
     unbound: HashMap<LogicalSwitchName, BTreeSet<Arc<str>>>,
-    /// Bindings that cannot be made, each with its physical switch and in words.
-    blocked: HashMap<LogicalSwitchName, Vec<(Arc<str>, String)>>,
+    /// What cannot be had.
+    blocked: HashMap<LogicalSwitchName, Vec<Blocked>>,
     /// What a logical switch's last transaction was refused with, in the switch's words.
     refusals: HashMap<LogicalSwitchName, String>,
     /// Logical switches that somebody else keeps changing, and how often each was put right.
@@ -128,14 +128,8 @@ impl Residue {
             }
         }
         for blocked in &plan.blocked {
-            let Blocked {
-                port_vlan,
-                logical_switch,
-                reason,
-            } = blocked;
-            let words = format!("{port_vlan} cannot be bound: {reason}");
-            let blocked = residue.blocked.entry(logical_switch.clone()).or_default();
-            blocked.push((Arc::clone(&port_vlan.port.switch), words));
+            let of_network = residue.blocked.entry(blocked.logical_switch().clone());
+            of_network.or_default().push(blocked.clone());
         }
         residue
     }
@@ -232,10 +226,14 @@ impl Residue {
             return Report::because(Status::Error, format!("switch {device}: {reason}"));
         }
         let blocked = self.blocked.get(name).into_iter().flatten();
-        let mut blocked = blocked.filter(|(of, _)| of == device).peekable();
+        let mut blocked = blocked.filter(|it| it.concerns(device)).peekable();
         if blocked.peek().is_some() {
-            let words = |(_, words): &(_, String)| Report::because(Status::Error, words.clone());
-            return Report::of_all(blocked.map(words));
+            let words = |it: &Blocked| match it {
+                Blocked::Binding { .. } => unavailable(it),
+                Blocked::Network { .. } => format!("switch {device}: {}", unavailable(it)),
+            };
+            let reports = blocked.map(|it| Report::because(Status::Error, words(it)));
+            return Report::of_all(reports);
         }
         if let Some(words) = self.complaint(device, need, intent) {
             return Report::because(Status::Error, format!("switch {device} reports {words}"));
@@ -293,6 +291,18 @@ impl Residue {
             ),
             None => Report::because(Status::Build, format!("on its way to switch {device}")),
         }
+    }
+}
+
+/// Why something cannot be had, in words.
+pub(crate) fn unavailable(blocked: &Blocked) -> String {
+    match blocked {
+        Blocked::Binding {
+            port_vlan, reason, ..
+        } => format!("{port_vlan} cannot be bound: {reason}"),
+        Blocked::Network {
+            tunnel_key, theirs, ..
+        } => KeyTaken(*tunnel_key, theirs).to_string(),
     }
 }
 

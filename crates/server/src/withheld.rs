@@ -19,6 +19,8 @@ enum What {
     /// What changes or removes something, but on logical switches for which an operator agreed.
     Changes {
         but_on: BTreeSet<LogicalSwitchName>,
+        /// And everything on these: what they lack would be joined with what is left there.
+        and_additions_on: BTreeSet<LogicalSwitchName>,
     },
     /// What changes or removes something on these logical switches.
     ChangesOn(BTreeSet<LogicalSwitchName>),
@@ -33,14 +35,18 @@ impl Withheld {
         }
     }
 
-    /// Nothing is changed or removed, but on these logical switches.
+    /// Nothing is changed or removed, but on the first of these logical switches, and nothing at all done on the second.
     pub(crate) fn changes_but_on(
         reason: impl Into<String>,
         but_on: BTreeSet<LogicalSwitchName>,
+        and_additions_on: BTreeSet<LogicalSwitchName>,
     ) -> Self {
         Self {
             reason: reason.into(),
-            what: What::Changes { but_on },
+            what: What::Changes {
+                but_on,
+                and_additions_on,
+            },
         }
     }
 
@@ -70,8 +76,15 @@ impl Withheld {
         let changed = || std::iter::once(step.logical_switch()).chain(step.displaces());
         match &self.what {
             What::Everything => true,
+            What::Changes {
+                and_additions_on, ..
+            } if changed().any(|name| and_additions_on.contains(name)) => true,
             _ if step.only_adds() => false,
-            What::Changes { but_on } => changed().any(|name| !but_on.contains(name)),
+            // Who gets what another one loses, gains.
+            What::Changes { but_on, .. } => {
+                let loses = step.displaces().unwrap_or(step.logical_switch());
+                !but_on.contains(loses)
+            }
             What::ChangesOn(these) => changed().any(|name| these.contains(name)),
         }
     }
@@ -131,11 +144,14 @@ mod tests {
 
     #[test]
     fn without_consent_only_additions_go_on() {
-        let withheld = Withheld::changes_but_on("", [name("a")].into());
+        let withheld = Withheld::changes_but_on("", [name("a")].into(), [name("c")].into());
         assert!(!withheld.holds(&create("b")));
         assert!(withheld.holds(&delete("b")));
         assert!(!withheld.holds(&delete("a")), "an operator agreed");
         assert!(withheld.holds(&rebind("b", "a")), "that takes from b");
+        assert!(!withheld.holds(&rebind("a", "b")), "that is agreed to");
+        assert!(withheld.holds(&rebind("a", "c")));
+        assert!(withheld.holds(&create("c")), "what is left has its key");
     }
 
     #[test]

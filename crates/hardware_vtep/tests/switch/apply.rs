@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::fixture::{Switch, locator, mac, name, network, networks, port_vlan, state, via, vni};
 use futures_util::StreamExt;
 use hardware_vtep::StepError;
-use model::plan::{Plan, Step};
+use model::plan::{Blocked, Plan, Step};
 use model::switch::{LogicalSwitch, PortVlan, RemoteMac, SwitchState};
 use ovsdb::column::{Map, Optional};
 use ovsdb::{Atom, Datum, Mutation, Operation, Row, TransactError, Transaction};
@@ -191,7 +191,10 @@ async fn do_mischief(switch: &Switch, mischief: &Mischief) {
         }
         Mischief::Rename(at) => {
             if let Some(uuid) = network(at).await {
-                let row = Row::new().with("name", format!("renamed-{uuid}"));
+                // With a key that nobody wants: nothing may be added to the network whose key it would keep.
+                let row = Row::new()
+                    .with("name", format!("renamed-{uuid}"))
+                    .with("tunnel_key", key);
                 switch
                     .transact([Operation::update("Logical_Switch", uuid, row)])
                     .await;
@@ -253,7 +256,10 @@ fn a_switch_holds_what_was_planned_whatever_it_held_before() {
                 prop_assert!(rest.is_empty(), "{rest}");
                 let mut wanted = desired.clone();
                 for blocked in &rest.blocked {
-                    wanted.bindings.remove(&blocked.port_vlan);
+                    let Blocked::Binding { port_vlan, .. } = blocked else {
+                        panic!("{blocked}");
+                    };
+                    wanted.bindings.remove(port_vlan);
                 }
                 prop_assert_eq!(ours(switch.state()), wanted);
                 // What updates made is what a dump shows.

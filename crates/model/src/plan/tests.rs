@@ -132,6 +132,22 @@ fn applied(mut state: SwitchState, steps: &[Step]) -> SwitchState {
     state
 }
 
+/// Takes out of a goal what would be new of a network.
+fn add_nothing(goal: &mut SwitchState, name: &LogicalSwitchName, actual: &SwitchState) {
+    let bound = |at: &PortVlan| actual.bindings.get(at) == Some(name);
+    goal.bindings.retain(|at, to| to != name || bound(at));
+    let Some(held) = actual.logical_switches.get(name) else {
+        goal.logical_switches.remove(name);
+        return;
+    };
+    let network = goal.logical_switches.get_mut(name).unwrap();
+    network.tunnel_key = held.tunnel_key;
+    network.macs.retain(|mac, _| held.macs.contains_key(mac));
+    if held.flood.is_subset(&network.flood) {
+        network.flood.clone_from(&held.flood);
+    }
+}
+
 /// What `desired` says about what we own, over what others own in `actual`.
 fn expected(desired: &SwitchState, actual: &SwitchState, blocked: &[Blocked]) -> SwitchState {
     let mut goal = desired.clone();
@@ -144,7 +160,14 @@ fn expected(desired: &SwitchState, actual: &SwitchState, blocked: &[Blocked]) ->
         }
     }
     for blocked in blocked {
-        goal.bindings.remove(&blocked.port_vlan);
+        match blocked {
+            Blocked::Binding { port_vlan, .. } => {
+                goal.bindings.remove(port_vlan);
+            }
+            Blocked::Network { logical_switch, .. } => {
+                add_nothing(&mut goal, logical_switch, actual)
+            }
+        }
     }
     for (port_vlan, held) in &actual.bindings {
         let theirs =
@@ -183,6 +206,27 @@ proptest! {
         prop_assert!(second.is_empty(), "{second}");
         prop_assert_eq!(second.blocked, first.blocked);
         prop_assert_eq!(plan(&desired, &desired), Plan::default());
+    }
+
+    /// What two networks would have to share is found on the switch, in whatever order they came.
+    #[test]
+    fn no_network_is_joined_with_one_of_another_controller(desired in a_wish(), actual in an_observation()) {
+        let plan = plan(&desired, &actual);
+        let joined = |state: &SwitchState| {
+            let theirs = state.logical_switches.iter();
+            let theirs = theirs.filter(|(name, l)| !l.owned && !desired.logical_switches.contains_key(*name));
+            let keys: BTreeSet<_> = theirs.filter_map(|(_, l)| l.tunnel_key).collect();
+            let ours = state.logical_switches.iter();
+            let ours = ours.filter(|(name, l)| {
+                desired.logical_switches.contains_key(*name) && l.tunnel_key.is_some_and(|key| keys.contains(&key))
+            });
+            ours.map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
+        };
+        let before = joined(&actual);
+        let blocked: BTreeSet<_> = plan.blocked.iter().map(|it| it.logical_switch().clone()).collect();
+        let after = joined(&applied(actual, &plan.steps));
+        prop_assert!(after.is_subset(&before), "{plan}");
+        prop_assert!(after.is_subset(&blocked), "{plan}");
     }
 
     /// Whatever else is asked about beside the MACs that differ.
@@ -361,5 +405,80 @@ fn a_plan_reads_like_a_diff() {
     - logical switch net2
     ! binding sw1:p1 vlan 0 to net1: bound to net3 by another controller
     ! binding sw1:p3 vlan 0 to net1: the switch has no such port
+    ");
+}
+
+/// A network of these stations behind a host, with a key of its own.
+fn network(key: u32, owned: bool, stations: &[u8]) -> LogicalSwitch {
+    let host = Locator {
+        ip: [10, 1, 0, 1].into(),
+        tunnel_key: None,
+    };
+    let station = |n: &u8| {
+        let mac = MacAddress::new([0, 0, 0, 0, 0, *n]);
+        let remote = RemoteMac {
+            locator: host,
+            ip: None,
+        };
+        (mac, remote)
+    };
+    LogicalSwitch {
+        owned,
+        tunnel_key: Vni::new(key),
+        mtu: None,
+        flood: [host].into(),
+        macs: stations.iter().map(station).collect(),
+    }
+}
+
+fn one_bound(networks: &[(u8, LogicalSwitch)], bound: &[(u8, u8)]) -> SwitchState {
+    let networks = networks.iter().cloned();
+    let bound = bound.iter().map(|(at, to)| {
+        let port_vlan = PortVlan {
+            port: port(*at),
+            vlan: VlanId::UNTAGGED,
+        };
+        (port_vlan, name(*to))
+    });
+    SwitchState {
+        logical_switches: networks.map(|(n, network)| (name(n), network)).collect(),
+        bindings: bound.collect(),
+        ports: [port(0), port(1)].into(),
+        ..SwitchState::default()
+    }
+}
+
+#[test]
+fn a_network_whose_key_another_controllers_has_is_not_put_on_the_switch() {
+    let desired = one_bound(
+        &[(0, network(5, true, &[1])), (1, network(6, true, &[2]))],
+        &[(0, 0), (1, 1)],
+    );
+    let actual = one_bound(&[(9, network(5, false, &[3]))], &[]);
+    insta::assert_snapshot!(plan(&desired, &actual), @r"
+    + logical switch net1 key 6
+    + mac 00:00:00:00:00:02 on net1 via 10.1.0.1
+    + flood on net1 nowhere -> 10.1.0.1
+    + binding sw1:p1 vlan 0 to net1
+    ! network net0: logical switch net9 of another controller has VNI 5 too, and the two networks would be one; nothing is added until it is deleted there or one of the two has another VNI
+    ");
+    // Nor does one that is there get that key.
+    let mut actual = actual;
+    actual
+        .logical_switches
+        .insert(name(0), network(4, true, &[1]));
+    insta::assert_snapshot!(plan(&desired, &actual).to_string().lines().filter(|line| line.contains("net0")).collect::<Vec<_>>().join("\n"), @"! network net0: logical switch net9 of another controller has VNI 5 too, and the two networks would be one; nothing is added until it is deleted there or one of the two has another VNI");
+}
+
+#[test]
+fn a_network_that_another_controller_joins_keeps_what_it_has_and_gets_no_more() {
+    let desired = one_bound(&[(0, network(5, true, &[1, 2]))], &[(0, 0), (1, 0)]);
+    let actual = one_bound(
+        &[(0, network(5, true, &[1, 4])), (9, network(5, false, &[3]))],
+        &[(0, 0)],
+    );
+    insta::assert_snapshot!(plan(&desired, &actual), @r"
+    - mac 00:00:00:00:00:04 on net0 via 10.1.0.1
+    ! network net0: logical switch net9 of another controller has VNI 5 too, and the two networks would be one; nothing is added until it is deleted there or one of the two has another VNI
     ");
 }

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use hardware_vtep::{Capabilities, LocalMac};
 use model::fault::{Fault, FaultKind};
 use model::intent::Declared;
-use model::plan::Plan;
+use model::plan::{Blocked, Plan};
 use model::status::{Report, Status};
 use model::switch::LogicalSwitchName;
 use model::view::{L2_DEVICE, L2_DEVICE_PLAN, L2_LOCAL_MAC, View};
@@ -25,7 +25,7 @@ use super::router::InPath;
 use super::{Api, body};
 use crate::account::{Account, Comparison, Consent, Told};
 use crate::audit::Changes;
-use crate::status::quarrelled;
+use crate::status::{quarrelled, unavailable};
 
 /// The paths of devices.
 pub(super) fn routes() -> Router<Api> {
@@ -258,7 +258,7 @@ impl Seat {
             .plan
             .blocked
             .iter()
-            .find(|b| &*b.port_vlan.port.switch == name);
+            .find(|blocked| blocked.concerns(name));
         let error = complaint
             .or_else(|| {
                 let withheld = told.withheld.as_ref();
@@ -268,7 +268,14 @@ impl Seat {
                 })
             })
             .or_else(|| refused.map(|(on, words)| format!("it refused {on}: {words}")))
-            .or_else(|| blocked.map(|b| format!("{} cannot be bound: {}", b.port_vlan, b.reason)))
+            .or_else(|| {
+                blocked.map(|blocked| match blocked {
+                    Blocked::Binding { .. } => unavailable(blocked),
+                    Blocked::Network { logical_switch, .. } => {
+                        format!("network {logical_switch}: {}", unavailable(blocked))
+                    }
+                })
+            })
             .or_else(|| {
                 let (on, reason) = found.unable.first()?;
                 Some(format!("network {on}: {reason}"))

@@ -16,6 +16,8 @@
 //! The same holds for one that lists a physical switch no more for which this database still has gateways: it was renamed,
 //! or is away for a moment, and nobody deleted what is there. The stamp tells which switches it was written for.
 //!
+//! What stays also keeps its key: a network that would have the same one waits as well, or the two would be one.
+//!
 //! An operator agrees for a whole endpoint or for one logical switch (`--network`).
 //!
 //! A switch whose schema has no room for the stamp is trusted if the database wants at least half of the logical switches
@@ -62,7 +64,9 @@ impl Guard {
         let there = &held.state().logical_switches;
         self.agreed.retain(|name| there.contains_key(name));
         if let Some(reason) = self.unknown(held, ground) {
-            return Some(Withheld::changes_but_on(reason, self.agreed.clone()));
+            let agreed = self.agreed.clone();
+            let joined = joined(held.state(), ground.desired, &agreed);
+            return Some(Withheld::changes_but_on(reason, agreed, joined));
         }
         let wanted = &ground.desired.logical_switches;
         let foreign = there
@@ -134,6 +138,29 @@ impl Guard {
     pub(super) fn agree(&mut self, names: impl IntoIterator<Item = LogicalSwitchName>) {
         self.agreed.extend(names);
     }
+}
+
+/// The logical switches that are wanted and must not come yet, because what stays without an operator's consent has their
+/// keys: a database that does not know it gives its key to another network.
+fn joined(
+    held: &SwitchState,
+    desired: &SwitchState,
+    agreed: &BTreeSet<LogicalSwitchName>,
+) -> BTreeSet<LogicalSwitchName> {
+    let wanted = &desired.logical_switches;
+    let stays = held.logical_switches.iter();
+    let stays =
+        stays.filter(|(name, l)| l.owned && !wanted.contains_key(*name) && !agreed.contains(*name));
+    let keys: BTreeSet<_> = stays.filter_map(|(_, l)| l.tunnel_key).collect();
+    let has = |name, key| {
+        let there = held.logical_switches.get(name);
+        there.is_some_and(|l| l.tunnel_key == Some(key))
+    };
+    let wanted = wanted.iter().filter(|(name, l)| {
+        l.tunnel_key
+            .is_some_and(|key| keys.contains(&key) && !has(*name, key))
+    });
+    wanted.map(|(name, _)| name.clone()).collect()
 }
 
 fn by_stamp(stamp: &str, lineage: &Lineage, revision: u64) -> Option<String> {

@@ -31,10 +31,11 @@ pub(super) fn create(
     bindings.bind(&devices, vlan(row), network(row))?;
     switch::can_bind(rules, &devices, vlan(row), network(row))?;
     let network = known.referred(tx, row, "network_id")?;
-    if !rules.unknown_devices {
-        vxlan_id(network)?;
+    if rules.unknown_devices {
+        return Ok(());
     }
-    Ok(())
+    vxlan_id(network)?;
+    switch::has_key_free(rules, &devices, network)
 }
 
 /// Makes sure that the connections of a gateway stay distinct from each other and from all others if it gets these

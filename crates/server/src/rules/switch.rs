@@ -4,6 +4,7 @@
 use hardware_vtep::{Capabilities, Complaint, PhysicalSwitch};
 use model::devices::{self, Device};
 use model::fault::{Fault, FaultKind};
+use model::plan::{self, KeyTaken};
 use model::row::Row;
 use model::switch::{LogicalSwitchName, PhysicalPort, PortVlan, SwitchState};
 use model::value::VlanId;
@@ -63,6 +64,32 @@ pub(super) fn are_free(
     ask(rules, devices, |device, _, held| {
         free(device, vlan, &network, held)
     })
+}
+
+/// Makes sure that no other controller has the key of a network on the switches: the two networks would be one.
+///
+/// # Errors
+/// 409: one has.
+pub(super) fn has_key_free(rules: &Rules, devices: &[Device], network: &Row) -> Result<(), Fault> {
+    let Some(key) = network.vni("provider:segmentation_id") else {
+        return Ok(());
+    };
+    let name = LogicalSwitchName::new(network.id().to_string());
+    ask(
+        rules,
+        devices,
+        |device, _, held| match plan::foreign_with_key(held, key, &name) {
+            None => Ok(()),
+            Some(theirs) => Err(Fault::new(
+                FaultKind::L2GatewayDuplicateSegmentationId,
+                format!(
+                    "Network {name} cannot be on device {}: {}",
+                    device.name,
+                    KeyTaken(key, theirs)
+                ),
+            )),
+        },
+    )
 }
 
 /// Asks those of the switches that are there.

@@ -54,6 +54,16 @@ async fn connected_with(switch: &OvsdbServer, allow_unknown_devices: bool) -> Fi
     fixture
 }
 
+/// Carries out commands of vtep-ctl(8).
+fn vtep_ctl(switch: &OvsdbServer, commands: &str) {
+    let done = Command::new("vtep-ctl")
+        .arg(format!("--db={}", switch.unix_target()))
+        .args(commands.split(' '))
+        .status()
+        .unwrap();
+    assert!(done.success(), "{commands}");
+}
+
 /// The device as soon as an attribute of it has this value.
 pub(crate) async fn until(fixture: &Fixture, attribute: &str, value: Value) -> Value {
     let begun = Instant::now();
@@ -129,6 +139,52 @@ async fn a_plan_names_what_cannot_be() {
     assert_eq!((&plan["steps"], &plan["waiting"]), (&json!([]), &json!([])));
     let line = plan["blocked"][0].as_str().unwrap();
     assert!(line.starts_with("! binding tor:p9 vlan 0 to "), "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_whose_key_another_controller_has_there_is_refused_or_told() {
+    let (switch, _eyes) = switch().await;
+    let fixture = connected(&switch).await;
+    attached(&fixture, "p1").await;
+    until(&fixture, "rows_held", json!(2)).await;
+    vtep_ctl(
+        &switch,
+        "add-ls theirs -- set Logical_Switch theirs tunnel_key=124 -- add-ls old -- set Logical_Switch old tunnel_key=123",
+    );
+    let words = |key: u32, theirs: &str| {
+        format!(
+            "logical switch {theirs} of another controller has VNI {key} too, and the two networks would be one; nothing is \
+             added until it is deleted there or one of the two has another VNI"
+        )
+    };
+    // What is there already is told.
+    let device = until(&fixture, "status", json!("ERROR")).await;
+    let networks = fixture.get("/v2.0/networks").await;
+    let network = networks["networks"][0]["id"].as_str().unwrap();
+    let line = format!("network {network}: {}", words(123, "old"));
+    assert_eq!(device["status_reason"], line);
+    assert_eq!(device["blocked"], json!([format!("! {line}")]));
+    let plan = fixture.get("/v2.0/l2-devices/tor/plan").await;
+    assert_eq!(plan["l2_device_plan"]["blocked"], device["blocked"]);
+
+    // What would be new is not even accepted.
+    let network = fixture.network(124).await;
+    let gateway = fixture.gateway("tor", "p2").await;
+    let connection =
+        json!({"l2_gateway_id": gateway, "network_id": network, "segmentation_id": "7"});
+    let refusal = fixture
+        .refused("l2-gateway-connections", connection.clone())
+        .await;
+    let message = format!(
+        "Network {network} cannot be on device tor: {}",
+        words(124, "theirs")
+    );
+    let kind = "L2GatewayDuplicateSegmentationID".to_owned();
+    assert_eq!(refusal, (409, kind, message));
+
+    vtep_ctl(&switch, "del-ls theirs -- del-ls old");
+    until(&fixture, "status", json!("ACTIVE")).await;
+    fixture.create("l2-gateway-connections", connection).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -311,14 +367,7 @@ async fn what_a_switch_cannot_bind_is_refused_before_anything_is_written() {
     let fixture = connected(&switch).await;
     let (session, _) = eyes.up().await;
     // Another controller has VLAN 7 of p1.
-    let database = format!("--db={}", switch.unix_target());
-    let theirs = "add-ls theirs -- bind-ls tor p1 7 theirs".split(' ');
-    let done = Command::new("vtep-ctl")
-        .arg(database)
-        .args(theirs)
-        .status()
-        .unwrap();
-    assert!(done.success());
+    vtep_ctl(&switch, "add-ls theirs -- bind-ls tor p1 7 theirs");
     let begun = Instant::now();
     while eyes
         .replica()

@@ -332,3 +332,38 @@ async fn consent_counts_for_what_was_declared_before_it_and_not_read_yet() {
     );
     bench.held(|held| assert!(!held.logical_switches[&later.name()].owned));
 }
+
+/// A database that does not know a network gives its key away again.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_network_is_joined_with_one_that_is_kept() {
+    let (bench, [one, other], held) = two_networks().await;
+    let bench = bench.stop().await.start("empty.sqlite").await;
+    bench.until_settled().await;
+    let further = Stretch::new("p1", 123);
+    let free = Stretch::new("p2", 125);
+    bench.insert(further.rows()).await;
+    bench.insert(free.rows()).await;
+    bench
+        .until_held(|held| held.logical_switches.contains_key(&free.name()))
+        .await;
+    bench.until_settled().await;
+    let id = further.connection.id();
+    let report = bench.report(CONNECTION, id).await;
+    assert_eq!(report.status, Status::Error);
+    let reason = report.reason.unwrap();
+    assert!(reason.contains("another database"), "{reason}");
+    bench.held(|now| {
+        for kept in [&one, &other].map(|stretch| stretch.name()) {
+            assert_eq!(now.logical_switches[&kept], held.logical_switches[&kept]);
+        }
+        assert!(!now.logical_switches.contains_key(&further.name()));
+    });
+
+    bench.consent(Consent::On([one.name()].into()));
+    bench
+        .until_held(|held| {
+            held.logical_switches.contains_key(&further.name())
+                && !held.logical_switches.contains_key(&one.name())
+        })
+        .await;
+}

@@ -10,6 +10,7 @@ mod continuity;
 mod convergence;
 mod converted;
 mod guard;
+mod joined;
 mod lock;
 mod quarrel;
 mod several;
