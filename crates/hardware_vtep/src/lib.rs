@@ -46,5 +46,5 @@ pub use published_statistics::{BindingStats, StatisticsPublisher};
 pub use published_tunnels::{PublishedTunnel, publish_tunnels};
 pub use replication::repair_replication;
 pub use schema::{Capabilities, NAME};
-pub use stamp::stamp;
+pub use stamp::{Note, stamp};
 pub use tunnels::{Tunnel, set_bfd};

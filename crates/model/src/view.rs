@@ -111,7 +111,7 @@ pub static L2_DEVICE: View = View {
         text("refused", "What the switch last refused, and why"),
         text(
             "withheld",
-            "Why nothing is changed or removed, see l2gw audit --accept-removal",
+            "Why not everything is written, and what to do about it",
         ),
         text("written_at", "When something was last written"),
     ],
@@ -176,6 +176,6 @@ pub static L2_DEVICE_PLAN: View = View {
         text("steps", "What would be written now, in this order").column("steps"),
         text("waiting", "What would be written too, but waits").column("waiting"),
         text("blocked", "What cannot be written, and why").column("blocked"),
-        text("withheld", "Why steps wait").column("withheld"),
+        text("withheld", "Why steps wait, and what to do about it").column("withheld"),
     ],
 };

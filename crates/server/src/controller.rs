@@ -22,7 +22,7 @@ use std::future::Future;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use hardware_vtep::Database;
+use hardware_vtep::{Database, Note};
 use jiff::Timestamp;
 use model::lineage::Moment;
 use model::plan::{Plan, Step};
@@ -451,10 +451,14 @@ impl Controller {
             return;
         };
         let replica = self.connection.replica();
-        let text = moment.to_string();
+        let state = moment.to_string();
+        let note = Note {
+            state: &state,
+            server: fence::this_server(),
+        };
         let due = replica.read(|database| database.is_some_and(Database::can_be_stamped));
         let fence = self.fence.lock();
-        if due && let Err(error) = hardware_vtep::stamp(session, replica, &text, fence).await {
+        if due && let Err(error) = hardware_vtep::stamp(session, replica, note, fence).await {
             tracing::warn!(target = self.name, %error, "the switch database takes no stamp");
         }
     }
@@ -525,7 +529,9 @@ impl Controller {
                 moment: lineage.at(revision),
                 paused: pauses.waiting(revision, start),
                 plan,
-                withheld: fence.objection().or_else(|| guard.objection(held, &ground)),
+                withheld: fence
+                    .objection(held)
+                    .or_else(|| guard.objection(held, &ground)),
             }
         });
         let planned = Planned {

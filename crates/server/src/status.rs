@@ -275,7 +275,7 @@ impl Residue {
         if let Some(withheld) = &self.withheld {
             return Report::because(
                 Status::Error,
-                format!("switch {device} is not changed: {withheld}; see l2gw device show"),
+                format!("switch {device} is not changed: {withheld}"),
             );
         }
         if let Some(words) = self.refusals.get(name) {

@@ -299,11 +299,7 @@ fn print(
         writeln!(out, "{line}")?;
     }
     if waiting > 0 {
-        writeln!(
-            out,
-            "# waiting (l2gw help audit, adopt): {}",
-            word("withheld")
-        )?;
+        writeln!(out, "# waiting: {}", word("withheld"))?;
     }
     for line in lines("waiting").chain(lines("blocked")) {
         writeln!(out, "{line}")?;

@@ -85,7 +85,7 @@ async fn an_audit_fails_exactly_when_something_differs() {
     assert_snapshot!(wrong.out, @r"
     # tor2 at unix:/b: 1 to do, 1 waiting, 0 blocked
     + logical switch a key 1
-    # waiting (l2gw help audit, adopt): it is another database
+    # waiting: it is another database
     - logical switch b
     ");
     let formatted = service.types(&["audit", "tor2", "-f", "json"]).await;

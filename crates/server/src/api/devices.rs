@@ -152,7 +152,14 @@ async fn accept_removal(
 ) -> Result<Response, Refused> {
     let body = body::read(request, &api.bodies).await?.bytes;
     let device = find(&api, &name).await?;
-    device.compared()?;
+    let (told, _) = device.compared()?;
+    // Consent that waits for that would be carried out when nobody thinks of it any more.
+    if let Some(why) = told.withheld.as_ref().filter(|why| why.is_everything()) {
+        return Err(Fault::new(
+            FaultKind::L2GatewayDeviceLocked,
+            why.to_string(),
+        ))?;
+    }
     let agreed: Agreed = match body.is_empty() {
         true => Agreed::default(),
         false => serde_json::from_slice(&body)

@@ -5,6 +5,10 @@
 //! status, not by rows that come and go. Servers without locks, which RFC 7047 does not allow for but switches have, are
 //! written to unfenced.
 
+use std::sync::OnceLock;
+
+use hardware_vtep::Database;
+use jiff::Timestamp;
 use ovsdb::{Lock, RequestError, Session};
 
 use crate::withheld::Withheld;
@@ -12,11 +16,34 @@ use crate::withheld::Withheld;
 /// The lock's name.
 const LOCK: &str = "l2gw";
 
+/// Where we run, as those are told whom we lock out.
+pub(super) fn this_server() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = match host.trim() {
+            "" => "a host without a name",
+            host => host,
+        };
+        format!("{host}, process {}", std::process::id())
+    })
+}
+
 /// Whether we may write, as of the last look.
 #[derive(Debug, Default)]
 pub(super) struct Fence {
     lock: Option<Lock>,
     owned: bool,
+    /// Since when we may not.
+    without: Option<Without>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Without {
+    /// When that was seen first.
+    since: Timestamp,
+    /// Whether we could write until then.
+    lost: bool,
 }
 
 impl Fence {
@@ -24,9 +51,8 @@ impl Fence {
     pub(super) async fn look(&mut self, session: &Session) -> bool {
         match session.lock(LOCK).await {
             Ok(lock) => {
-                let owned = lock.is_owned();
-                self.owned = owned;
                 self.lock = Some(lock);
+                self.refresh();
                 true
             }
             Err(RequestError::Disconnected(_)) => false,
@@ -40,7 +66,19 @@ impl Fence {
 
     /// Looks again who has it.
     pub(super) fn refresh(&mut self) {
-        self.owned = self.lock.as_ref().is_some_and(Lock::is_owned);
+        let before = std::mem::replace(
+            &mut self.owned,
+            self.lock.as_ref().is_some_and(Lock::is_owned),
+        );
+        self.without = match self.owned {
+            true => None,
+            false => self.without.or_else(|| {
+                Some(Without {
+                    since: Timestamp::now(),
+                    lost: before,
+                })
+            }),
+        };
     }
 
     /// What transactions are to assert.
@@ -48,14 +86,24 @@ impl Fence {
         self.lock.as_ref()
     }
 
-    /// Why nothing may be written; nothing where it may.
-    pub(super) fn objection(&self) -> Option<Withheld> {
-        let locked_out = self.lock.is_some() && !self.owned;
-        locked_out.then(|| {
-            Withheld::everything(format!(
-                "another controller has the lock {LOCK} of the switch's database"
-            ))
-        })
+    /// Why nothing may be written to a database; nothing where it may. OVSDB does not tell who has a lock; the note of who
+    /// wrote last does, if it was one of us.
+    pub(super) fn objection(&self, held: &Database) -> Option<Withheld> {
+        self.lock.as_ref()?;
+        let Without { since, lost } = self.without?;
+        let since = since.strftime("%Y-%m-%dT%H:%M:%SZ");
+        let at_least = if lost { "since" } else { "since before" };
+        let writer = match held.stamped_server() {
+            Some(server) if server == this_server() => {
+                "; nobody but this server has written there".to_owned()
+            }
+            Some(server) => format!("; who wrote there last is the l2gw server on {server}"),
+            None => String::new(),
+        };
+        Some(Withheld::everything(format!(
+            "another controller has the lock {LOCK} of the switch's database {at_least} {since}{writer}. One server writes \
+             to a switch at a time: end the other one, or take the switch out of this one's --device"
+        )))
     }
 
     /// Waits until the lock is had that was not, or the other way round.

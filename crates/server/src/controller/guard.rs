@@ -32,6 +32,10 @@ use model::switch::{LogicalSwitchName, SwitchState};
 
 use crate::withheld::Withheld;
 
+/// What an operator can do.
+const AGREE: &str =
+    "if what is there and not wanted may go, say l2gw audit DEVICE --accept-removal";
+
 /// Whether removals may be made on one endpoint.
 #[derive(Debug, Default)]
 pub(super) struct Guard {
@@ -82,7 +86,7 @@ impl Guard {
         foreign.retain(|name| !self.agreed.contains(name));
         (!foreign.is_empty() && !self.adopting).then(|| {
             let reason = format!(
-                "{} of the logical switches wanted there are another controller's, to be taken over by l2gw adopt",
+                "{} of the logical switches wanted there are another controller's, to be taken over by l2gw adopt DEVICE",
                 foreign.len()
             );
             Withheld::changes_on(reason, foreign)
@@ -118,7 +122,7 @@ impl Guard {
             let missed: Vec<_> = (ground.missed)(missing).into_iter().collect();
             if !missed.is_empty() {
                 return Some(format!(
-                    "it no longer lists {}, which gateways name: it was renamed, or is not set up yet",
+                    "it no longer lists {}, which gateways name: it was renamed, or is not set up yet; {AGREE}",
                     missed.join(", ")
                 ));
             }
@@ -170,7 +174,7 @@ fn by_stamp(stamp: &str, lineage: &Lineage, revision: u64) -> Option<String> {
     (!known).then(|| {
         format!(
             "the switch was last written from a state ({stamp}) that this database has never been in: \
-             it is another database, or a restored backup"
+             it is another database, or a restored backup; {AGREE}"
         )
     })
 }
@@ -181,7 +185,7 @@ fn by_majority(held: &SwitchState, desired: &SwitchState) -> Option<String> {
         ours.partition(|(name, _)| desired.logical_switches.contains_key(name));
     (unknown.len() > wanted.len()).then(|| {
         format!(
-            "of {} logical switches of ours on the switch the database wants {}",
+            "of {} logical switches of ours on the switch the database wants {}; {AGREE}",
             wanted.len() + unknown.len(),
             wanted.len()
         )
@@ -214,7 +218,7 @@ mod tests {
         assert_eq!(by_majority(&ours(&[]), &ours(&[])), None);
         assert_eq!(
             by_majority(&ours(&["a", "b", "c"]), &ours(&["a", "d", "e"])).unwrap(),
-            "of 3 logical switches of ours on the switch the database wants 1"
+            format!("of 3 logical switches of ours on the switch the database wants 1; {AGREE}")
         );
         assert!(by_majority(&ours(&["a"]), &ours(&[])).is_some());
     }

@@ -227,13 +227,19 @@ async fn a_device_whose_lock_somebody_else_has_says_so() {
     let fixture = connected(&switch).await;
     let (session, _) = eyes.up().await;
     let lock = session.steal("l2gw").await.unwrap();
-    let words = "another controller has the lock l2gw of the switch's database";
-    let device = until(&fixture, "withheld", json!(words)).await;
-    assert_eq!(device["status"], "ERROR");
+    let device = until(&fixture, "status", json!("ERROR")).await;
+    let words = device["withheld"].as_str().unwrap();
+    let begin = "another controller has the lock l2gw of the switch's database since 20";
+    let end = "end the other one, or take the switch out of this one's --device";
+    assert!(words.starts_with(begin) && words.ends_with(end), "{words}");
     assert_eq!(
         device["status_reason"],
         format!("nothing is written: {words}")
     );
+    let path = "/v2.0/l2-devices/tor/accept-removal";
+    let refusal = error(fixture.post(path, json!({})).await);
+    let kind = "L2GatewayDeviceLocked".to_owned();
+    assert_eq!(refusal, (409, kind, words.to_owned()));
     attached(&fixture, "p1").await;
     until(&fixture, "rows_wanted", json!(2)).await;
     let plan = fixture.get("/v2.0/l2-devices/tor/plan").await;

@@ -95,6 +95,58 @@ async fn who_comes_second_waits_and_follows_when_the_first_one_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_locked_out_learns_who_writes_and_since_when() {
+    let bench = Bench::new().await;
+    let stretch = Stretch::new("p1", 123);
+    bench.insert(stretch.rows()).await;
+    let id = stretch.connection.id();
+    bench.until_status(CONNECTION, id, Status::Active).await;
+
+    let thief = another(&bench);
+    let (session, _) = thief.up().await;
+    session.steal("l2gw").await.unwrap();
+    until_locked_out(&bench).await;
+    let words = || bench.account().told().withheld.unwrap().to_string();
+    let year = jiff::Timestamp::now().strftime("%Y-").to_string();
+    assert!(
+        words().contains(&format!("database since {year}")),
+        "{}",
+        words()
+    );
+    assert!(
+        words().contains("nobody but this server has written"),
+        "{}",
+        words()
+    );
+    // As another server of ours notes it.
+    bench.vtep_ctl(&["set", "Global", ".", "other_config:l2gw_server=elsewhere"]);
+    let begun = Instant::now();
+    while !words().contains("who wrote there last is the l2gw server on elsewhere") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", words());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    // Who never had it cannot know when that began.
+    let bench = bench.stop().await.start("l2gw.sqlite").await;
+    until_locked_out(&bench).await;
+    let words = bench.account().told().withheld.unwrap().to_string();
+    assert!(words.contains(&format!("since before {year}")), "{words}");
+    session.close("it goes");
+    let mac = Stretch::mac(&stretch.connection, &stretch.attachment, 0x0c);
+    bench.insert(vec![mac.clone()]).await;
+    bench
+        .until_status(Kind::L2RemoteMac, mac.id(), Status::Active)
+        .await;
+    let note = ["get", "Global", ".", "other_config:l2gw_server"];
+    let ours = format!(", process {}", std::process::id());
+    let begun = Instant::now();
+    while !bench.vtep_ctl(&note).contains(&ours) {
+        assert!(begun.elapsed() < Duration::from_secs(20));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn our_logical_switches_flood_to_all_even_if_somebody_changes_that() {
     let bench = Bench::new().await;
     let stretch = Stretch::new("p1", 123);
