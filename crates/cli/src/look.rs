@@ -16,6 +16,7 @@ use crate::{connection, tree};
 
 const LIST: &str = "list";
 const SHOW: &str = "show";
+const DELETE: &str = "delete";
 
 /// A command of this module that was typed.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Look<'m> {
 enum What {
     List(&'static View),
     Show(&'static View),
+    Delete(&'static View),
     Plans(Plans),
 }
 
@@ -35,6 +37,7 @@ enum What {
 pub(crate) fn commands() -> Vec<Command> {
     let groups = view::ALL.iter().map(|view| {
         let show = view.shown_alone.then(|| shown(Command::new(SHOW), view));
+        let delete = view.forgotten.then(|| deleted(Command::new(DELETE), view));
         let mut about = view.about.to_owned();
         if let Some(first) = about.get_mut(..1) {
             first.make_ascii_uppercase();
@@ -45,13 +48,18 @@ pub(crate) fn commands() -> Vec<Command> {
             .arg_required_else_help(true)
             .subcommand(listed(Command::new(LIST), view))
             .subcommands(show)
+            .subcommands(delete)
             .display_order(30)
     });
     let traditional = view::ALL.iter().flat_map(|view| {
         let show = Command::new(format!("{}-{SHOW}", view.command));
         let show = view.shown_alone.then(|| shown(show, view).hide(true));
+        let delete = Command::new(format!("{}-{DELETE}", view.command));
+        let delete = view.forgotten.then(|| deleted(delete, view).hide(true));
         let list = Command::new(format!("{}-{LIST}", view.command));
-        std::iter::once(listed(list, view).hide(true)).chain(show)
+        std::iter::once(listed(list, view).hide(true))
+            .chain(show)
+            .chain(delete)
     });
     groups.chain(traditional).chain(plans::commands()).collect()
 }
@@ -83,6 +91,23 @@ fn shown(command: Command, view: &View) -> Command {
         .about(format!("Show one {}", view.noun))
         .arg(name.help("Name").required(true))
         .args(output::arguments(Of::One))
+        .args(connection::behind())
+}
+
+fn deleted(command: Command, view: &View) -> Command {
+    let name = Arg::new(tree::TARGET).value_name(view.noun.to_uppercase());
+    command
+        .about(format!("Forget {}s that are gone for good", view.noun))
+        .long_about(format!(
+            "Forget {}s that are gone for good. One that is connected, or that gateways name, is not forgotten.",
+            view.noun
+        ))
+        .arg(
+            name.help("Name; several where given")
+                .required(true)
+                .num_args(1..)
+                .action(ArgAction::Append),
+        )
         .args(connection::behind())
 }
 
@@ -119,6 +144,7 @@ impl<'m> Look<'m> {
         match self.what {
             What::List(view) => self.list(&client, view, console).await,
             What::Show(view) => self.show(&client, view, console).await,
+            What::Delete(view) => self.delete(&client, view, console).await,
             What::Plans(plans) => plans.run(&client, self.matches, console).await,
         }
     }
@@ -166,6 +192,30 @@ impl<'m> Look<'m> {
         let (width, out) = (console.width, &mut *console.out);
         Ok(output::show(&columns, &options, record, width, out)?)
     }
+
+    /// Deletes one after the other, and tells what was deleted before one could not be.
+    async fn delete(
+        self,
+        client: &Client,
+        view: &'static View,
+        console: &mut Console<'_>,
+    ) -> Result<(), Failure> {
+        let names = self.matches.get_many::<String>(tree::TARGET);
+        let mut deleted = Vec::new();
+        let mut outcome = Ok(());
+        for name in names.into_iter().flatten() {
+            outcome = client.delete(&[view.path, name]).await;
+            if outcome.is_err() {
+                break;
+            }
+            deleted.push(name.as_str());
+        }
+        if !deleted.is_empty() {
+            let deleted = deleted.join(", ");
+            writeln!(console.out, "Deleted {}(s): {deleted}", view.member)?;
+        }
+        Ok(outcome?)
+    }
 }
 
 impl What {
@@ -173,6 +223,7 @@ impl What {
         match word {
             LIST => Some(Self::List(view)),
             SHOW if view.shown_alone => Some(Self::Show(view)),
+            DELETE if view.forgotten => Some(Self::Delete(view)),
             _ => None,
         }
     }

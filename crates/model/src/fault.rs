@@ -99,6 +99,8 @@ faults! {
     L2RemoteGatewayDeviceUnable => "L2RemoteGatewayDeviceUnable", 409, WhenStateChanges;
     /// The switch is away, so it cannot be compared.
     L2GatewayDeviceAway => "L2GatewayDeviceAway", 409, WhenStateChanges;
+    /// The switch is there, or gateways name it.
+    L2GatewayDeviceInUse => "L2GatewayDeviceInUse", 409, WhenStateChanges;
     /// Another controller has the switch's lock, so nothing can be agreed to.
     L2GatewayDeviceLocked => "L2GatewayDeviceLocked", 409, WhenStateChanges;
     /// The request took too long to arrive.

@@ -22,6 +22,8 @@ pub struct View {
     pub about: &'static str,
     /// Whether one of them can be asked for by its name.
     pub shown_alone: bool,
+    /// Whether one of them can be forgotten, by its name, when it is gone for good.
+    pub forgotten: bool,
     /// What is shown.
     pub attributes: &'static [Attribute],
 }
@@ -74,6 +76,7 @@ pub static L2_DEVICE: View = View {
     short_command: "device",
     about: "a physical switch, and what is in its database",
     shown_alone: true,
+    forgotten: true,
     attributes: &[
         text("name", "Physical_Switch.name").column("name"),
         Attribute::new(
@@ -127,6 +130,7 @@ pub static L2_LOCAL_MAC: View = View {
     short_command: "local-mac",
     about: "a station that a switch has learnt behind one of its ports",
     shown_alone: false,
+    forgotten: false,
     attributes: &[
         Attribute::new("mac_address", Shape::Mac, "MAC address of the station")
             .column("mac_address"),
@@ -166,6 +170,7 @@ pub static L2_DEVICE_PLAN: View = View {
     short_command: "plan",
     about: "what would be written to a device",
     shown_alone: true,
+    forgotten: false,
     attributes: &[
         text("name", "Physical_Switch.name").column("name"),
         text(

@@ -5,6 +5,7 @@
 //! said about its segmentation ids.
 
 mod connection;
+pub(crate) mod device;
 mod gateway;
 mod network;
 pub mod quota;

@@ -391,6 +391,27 @@ impl Board {
         accounts.iter().any(|account| account.lists(device))
     }
 
+    /// Where a controller has a physical switch, or had it last and dials for it.
+    pub(crate) fn endpoint_of(&self, device: &str) -> Option<String> {
+        let accounts = self.accounts();
+        let mut having = accounts
+            .iter()
+            .filter(|account| account.told().devices.contains(device));
+        having.next().map(|account| account.endpoint.clone())
+    }
+
+    /// Forgets what was seen of a physical switch that no controller has, and what was counted for it.
+    pub(crate) fn forget(&self, device: &str) {
+        write(&self.sightings).remove(device);
+        let mut tallies = write(&self.tallies);
+        if tallies
+            .get(device)
+            .is_some_and(|tally| Arc::strong_count(tally) == 1)
+        {
+            tallies.remove(device);
+        }
+    }
+
     /// Asks the database of a physical switch, if the switch is there.
     pub(crate) fn ask<T>(&self, device: &str, question: impl Fn(&Database) -> T) -> Option<T> {
         let accounts = self.accounts();

@@ -227,4 +227,10 @@ pub trait Transaction: Snapshot {
     /// # Errors
     /// The database cannot be written.
     fn remember_devices(&mut self, names: &[String]) -> Result<(), Fault>;
+
+    /// Forgets the name of a physical switch. `false` if it was not known.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    fn forget_device(&mut self, name: &str) -> Result<bool, Fault>;
 }

@@ -296,6 +296,17 @@ impl<C: Connection> Transaction for Session<'_, C> {
             Ok(())
         })
     }
+
+    fn forget_device(&mut self, name: &str) -> Result<bool, Fault> {
+        if !self.seen_devices()?.contains(name) {
+            return Ok(false);
+        }
+        self.change(|connection, _| {
+            let sql = "DELETE FROM \"seen_devices\" WHERE \"name\" = $1";
+            connection.execute(sql, &[Bound::Text(name)])?;
+            Ok(true)
+        })
+    }
 }
 
 fn find<C: Connection>(connection: &mut C, kind: Kind, id: Uuid) -> Result<Option<Row>, Fault> {

@@ -220,3 +220,31 @@ async fn consent_to_removals_needs_a_name() {
     let nameless = service.types(&["audit", "--accept-removal"]).await;
     assert_eq!(nameless.code, 2);
 }
+
+#[tokio::test]
+async fn devices_that_are_gone_for_good_are_forgotten_one_after_the_other() {
+    let used = json!({"NeutronError": {
+        "type": "L2GatewayDeviceInUse", "message": "L2 Gateway Device 'tor2' is still used: it is behind tcp:192.0.2.1:6640", "detail": "",
+    }});
+    let service = Service::start()
+        .await
+        .on("DELETE /v2.0/l2-devices/tor1", 204, json!(null))
+        .on("DELETE /v2.0/l2-devices/tor2", 409, used);
+    let typed = service.types(&["device", "delete", "tor1"]).await;
+    assert_eq!(
+        (typed.code, &*typed.out),
+        (0, "Deleted l2_device(s): tor1\n"),
+        "{}",
+        typed.err
+    );
+    let typed = service.types(&["l2-device-delete", "tor1", "tor2"]).await;
+    assert_eq!(
+        (typed.code, &*typed.out),
+        (1, "Deleted l2_device(s): tor1\n")
+    );
+    assert!(
+        typed.err.contains("it is behind tcp:192.0.2.1:6640"),
+        "{}",
+        typed.err
+    );
+}

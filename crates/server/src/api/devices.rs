@@ -18,6 +18,7 @@ use model::switch::LogicalSwitchName;
 use model::view::{L2_DEVICE, L2_DEVICE_PLAN, L2_LOCAL_MAC, View};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use store::Transaction;
 
 use super::errors::{JSON, Refused, method_not_allowed};
 use super::handlers::having_changed;
@@ -25,6 +26,7 @@ use super::router::InPath;
 use super::{Api, body};
 use crate::account::{Account, Comparison, Consent, Told};
 use crate::audit::Changes;
+use crate::rules::device;
 use crate::status::{quarrelled, unavailable};
 
 /// The paths of devices.
@@ -33,7 +35,10 @@ pub(super) fn routes() -> Router<Api> {
     let head = async || method_not_allowed();
     Router::new()
         .route(&all, get(list).head(head))
-        .route(&format!("{all}/{{name}}"), get(show).head(head))
+        .route(
+            &format!("{all}/{{name}}"),
+            get(show).head(head).delete(delete),
+        )
         .route(&format!("{all}/{{name}}/plan"), get(plan).head(head))
         .route(
             &format!("{all}/{{name}}/accept-removal"),
@@ -135,6 +140,22 @@ async fn plan(State(api): State<Api>, InPath(name): InPath) -> Result<Response, 
         }
     });
     Ok(answer(L2_DEVICE_PLAN.member, record))
+}
+
+/// Forgets a device that is gone for good.
+async fn delete(State(api): State<Api>, InPath(name): InPath) -> Result<Response, Refused> {
+    let board = Arc::clone(&api.board);
+    let forgotten = name.clone();
+    let forget = move |tx: &mut dyn Transaction| {
+        device::forget(tx, &board, &forgotten)?;
+        Ok(())
+    };
+    api.store.write(forget).await?;
+    api.board.forget(&name);
+    let before = json!({"name": name});
+    let changes = Changes::other(L2_DEVICE.member, &name, &before, &Value::Null);
+    let response = StatusCode::NO_CONTENT.into_response();
+    Ok(having_changed(response, Some(changes)))
 }
 
 /// The body of a consent, where there is one.

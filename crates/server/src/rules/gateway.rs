@@ -48,7 +48,8 @@ pub(super) fn all_seen(
         return Ok(());
     }
     let seen = tx.seen_devices()?;
-    match devices.iter().find(|device| !seen.contains(&device.name)) {
+    let known = |device: &Device| seen.contains(&device.name) || rules.board.lists(&device.name);
+    match devices.iter().find(|device| !known(device)) {
         Some(device) => Err(DEVICE_NOT_FOUND.fill(&device.name)),
         None => Ok(()),
     }

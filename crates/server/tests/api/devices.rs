@@ -281,6 +281,45 @@ async fn devices_that_are_away_are_known_and_cannot_be_compared() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_gone_for_good_is_forgotten_and_one_in_use_is_not() {
+    let (switch, _eyes) = switch().await;
+    let target: ovsdb::Endpoint = switch.unix_target().parse().unwrap();
+    let connected = connected(&switch).await;
+    let path = "/v2.0/l2-devices/tor";
+    let (status, kind, message) = error(connected.delete(path).await);
+    assert_eq!((status, &*kind), (409, "L2GatewayDeviceInUse"));
+    let words = format!("L2 Gateway Device 'tor' is still used: it is behind {target}; ");
+    assert!(message.starts_with(&words), "{message}");
+    connected.end().await.unwrap().unwrap();
+
+    let fixture = Fixture::that_saw(&["tor", "other"]).await;
+    let gateway = fixture.gateway("tor", "p1").await;
+    let refusal = error(fixture.delete(path).await);
+    let kind = "L2GatewayDeviceInUse".to_owned();
+    let message = format!(
+        "L2 Gateway Device 'tor' is still used: gateways name it, delete those first: {gateway}"
+    );
+    assert_eq!(refusal, (409, kind, message));
+    let (status, _) = fixture
+        .delete(&format!("/v2.0/l2-gateways/{gateway}"))
+        .await;
+    assert_eq!(status, 204);
+    assert_eq!(fixture.delete(path).await.0, 204);
+    let left = fixture.get("/v2.0/l2-devices").await;
+    assert_eq!(left["l2_devices"].as_array().unwrap().len(), 1);
+    assert_eq!(left["l2_devices"][0]["name"], "other");
+    let (status, kind, _) = error(fixture.delete(path).await);
+    assert_eq!((status, &*kind), (404, "L2GatewayDeviceNotFound"));
+    // Nor may connections use it any more.
+    let gateway = fixture.gateway("tor", "p1").await;
+    let network = fixture.network(123).await;
+    let connection =
+        json!({"l2_gateway_id": gateway, "network_id": network, "segmentation_id": "0"});
+    let refusal = fixture.refused("l2-gateway-connections", connection).await;
+    assert_eq!((refusal.0, &*refusal.1), (404, "L2GatewayDeviceNotFound"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_switch_learns_is_listed_by_network_and_device() {
     let (switch, eyes) = switch().await;
     let fixture = connected(&switch).await;

@@ -28,6 +28,20 @@ on_every_engine! {
     a_snapshot_stays_as_it_is_while_others_write,
     a_commit_that_changes_something_wakes_those_who_follow,
     who_is_behind_a_restart_is_told_to_begin_anew,
+    a_device_is_remembered_until_it_is_forgotten,
+}
+
+async fn a_device_is_remembered_until_it_is_forgotten(engine: Engine) {
+    let store = engine.open().await;
+    let names = ["tor1", "tor2"].map(str::to_owned);
+    let remember = move |t: &mut dyn Transaction| t.remember_devices(&names);
+    store.write(remember).await.unwrap();
+    for known in [true, false] {
+        let forgotten = store.write(|t| t.forget_device("tor1")).await;
+        assert_eq!(forgotten, Ok(known));
+    }
+    let seen = store.read(|s| s.seen_devices()).await.unwrap();
+    assert_eq!(seen, ["tor2".to_owned()].into());
 }
 
 async fn an_error_undoes_the_whole_write(engine: Engine) {

@@ -103,7 +103,11 @@ fn of_view(view: &'static View, paths: &mut Map<String, Value>) {
     if view.shown_alone {
         let summary = format!("Show a {}", view.noun);
         let show = operation(&summary, "200", &wrapped(view.member, &one));
-        let item = json!({"parameters": [name(view)], "get": show});
+        let mut item = json!({"parameters": [name(view)], "get": show});
+        if view.forgotten {
+            let summary = format!("Forget a {} that is gone for good", view.noun);
+            item["delete"] = operation(&summary, "204", &Value::Null);
+        }
         paths.insert(format!("{path}/{{name}}"), item);
     }
 }
