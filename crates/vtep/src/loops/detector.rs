@@ -31,6 +31,11 @@ const EVERY: Duration = Duration::from_millis(300);
 /// Frames a second that all probing may cost; with more ports to probe it takes longer.
 const MOST_PROBES_A_SECOND: u32 = 10_000;
 
+/// How often we wake up in a round with many ports, and how many are probed at once at least: each time costs some ten probes' work
+/// before the first.
+const WAKES: u32 = 6;
+const AT_LEAST: usize = 200;
+
 /// A gateway on our segment is remembered this long: two of its probes may get lost.
 const NEIGHBOUR_FOR: Duration = Duration::from_secs(1);
 
@@ -223,8 +228,7 @@ impl Detector {
             self.round = Some(now);
         }
         let elapsed = now.saturating_sub(round).as_secs_f64() / every.as_secs_f64();
-        // At least a hundred at once: few ports are not worth waking up for more than once in a round.
-        let share = (elapsed * self.turns.len() as f64) as usize + 100;
+        let share = (elapsed * self.turns.len() as f64) as usize + AT_LEAST;
         due.extend(self.until(share, now));
         due
     }
@@ -250,7 +254,7 @@ impl Detector {
             return EVERY;
         }
         if self.turn < self.turns.len() {
-            return EVERY / 16;
+            return EVERY / WAKES;
         }
         let next = self.round.map_or(now, |round| round + self.every());
         next.saturating_sub(now)
