@@ -301,30 +301,32 @@ impl Worker {
 
     /// Compares what a look beside the passes saw with what is known. Whether that leaves anything to do.
     fn compare(&mut self) -> io::Result<bool> {
-        let Some(Looked { survey, asked }) = self.looked.take() else {
+        let Some(Looked { mut survey, asked }) = self.looked.take() else {
             return Ok(false);
         };
-        self.kernel.compare(survey);
-        let mut anything = self.kernel.is_stale()? || self.unwritten;
-        let (Some(looked), Some(asked)) = (asked, &self.asked) else {
-            return Ok(anything);
-        };
+        self.kernel.compare(&mut survey);
         let config = &self.config;
-        let renewed = self
-            .replica
-            .read(|database| looked.patched(database?, config));
-        // With news that no pass has seen there is nothing to compare.
-        if let Some((mut renewed, _)) = renewed
-            && renewed.mark == asked.mark
-        {
-            renewed.wanted.cut(off(&self.cuts.all()));
-            if renewed.wanted.desired() != asked.wanted.desired() {
-                tracing::warn!("what was kept of the database was wrong: beginning anew with it");
-                self.asked = Some(renewed);
-                anything = true;
+        let replica = &self.replica;
+        let looked =
+            asked.and_then(|asked| replica.read(|database| asked.patched(database?, config)));
+        let wrong = match (looked, &mut self.asked) {
+            // With news that no pass has seen there is nothing to compare.
+            (Some((mut looked, _)), Some(asked)) if looked.mark == asked.mark => {
+                looked.wanted.cut(off(&self.cuts.all()));
+                let wrong = looked.wanted.desired() != asked.wanted.desired();
+                if wrong {
+                    tracing::warn!(
+                        "what was kept of the database was wrong: beginning anew with it"
+                    );
+                    std::mem::swap(asked, &mut looked);
+                }
+                // To let go of hundreds of thousands of entries takes a while, and somebody may wait.
+                tokio::task::spawn_blocking(move || drop((survey, looked)));
+                wrong
             }
-        }
-        Ok(anything)
+            _ => false,
+        };
+        Ok(self.kernel.is_stale()? || wrong || self.unwritten)
     }
 
     /// Cuts what stations move back and forth between: one of several physical ports, or else the network off the WAN, if it has

@@ -94,8 +94,8 @@ impl Kernel {
     }
 
     /// Makes the next call look again wherever the survey that was begun last saw something else than is known.
-    pub fn compare(&mut self, survey: Survey) {
-        let Survey { mut state, indexes } = survey;
+    pub fn compare(&mut self, survey: &mut Survey) {
+        let Survey { state, indexes } = survey;
         let touched = self.touched.take().unwrap_or_default();
         // Whether we cut them does not show.
         for name in &indexes.dark {
@@ -103,14 +103,14 @@ impl Kernel {
                 seen.cut = known.cut;
             }
         }
-        self.stale.links |= !have_same_links(&self.known, &state)
+        self.stale.links |= !have_same_links(&self.known, state)
             || !indexes.are_same(&self.indexes)
             || state.bridge_netfilter != self.known.bridge_netfilter;
         // They are told apart by the devices there are.
         self.stale.steering |=
             state.vlans != self.known.vlans || state.interfaces != self.known.interfaces;
         self.stale.filter |= state.filters != self.known.filters || state.guard != self.known.guard;
-        self.compare_entries(&state, &touched);
+        self.compare_entries(state, &touched);
         self.learnt.doubt_everything();
     }
 

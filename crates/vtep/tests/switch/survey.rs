@@ -67,8 +67,8 @@ fn what_nobody_told_of_is_found_and_put_right() {
         std::thread::sleep(std::time::Duration::from_millis(50));
         hear_nothing(&kernel);
         assert!(!kernel.is_stale().unwrap(), "{change}: heard of");
-        let survey = kernel.surveyor().look().unwrap();
-        kernel.compare(survey);
+        let mut survey = kernel.surveyor().look().unwrap();
+        kernel.compare(&mut survey);
         assert!(kernel.is_stale().unwrap(), "{change}: not found");
         assert!(converge(&mut kernel, &switch) > 0, "{change}");
         assert_same(&seen(), &wanted(&switch));
@@ -83,7 +83,7 @@ fn what_we_change_during_a_survey_is_no_finding() {
     flood(&mut switch, "net-a", wan("192.0.2.3", 456));
     let mut kernel = at_rest(&switch);
     let surveyor = kernel.surveyor();
-    let survey = surveyor.look().unwrap();
+    let mut survey = surveyor.look().unwrap();
     // It was seen as it was before all that.
     let far_end = wan("192.0.2.2", 456);
     for last in 10..20 {
@@ -95,12 +95,12 @@ fn what_we_change_during_a_survey_is_no_finding() {
     network.flood.remove(&far_end);
     assert!(converge(&mut kernel, &switch) > 0);
     settle(&mut kernel);
-    kernel.compare(survey);
+    kernel.compare(&mut survey);
     assert!(!kernel.is_stale().unwrap());
 
     // And with nothing else under way it finds nothing.
-    let survey = kernel.surveyor().look().unwrap();
-    kernel.compare(survey);
+    let mut survey = kernel.surveyor().look().unwrap();
+    kernel.compare(&mut survey);
     assert!(!kernel.is_stale().unwrap());
 }
 
