@@ -15,7 +15,7 @@ use model::fault::Fault;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::engine::{Connection, atomically, number, revision};
+use crate::engine::{Connection, atomically, revision};
 use crate::job::{WriteJob, unavailable};
 use crate::session::Session;
 use crate::value::Bound;
@@ -23,8 +23,9 @@ use crate::value::Bound;
 /// A group takes no more writes after this time: the first one has waited long enough.
 const GROUP_PATIENCE: Duration = Duration::from_millis(50);
 
-/// So many deletions are remembered for those who follow the database. Whoever is further behind reads it anew.
-const TOMBSTONES: u64 = 100_000;
+/// So many deletions at least are remembered for those who follow the database, and twice as many at most where one write
+/// does not make more. Whoever is further behind reads it anew.
+const TOMBSTONES: u64 = 50_000;
 
 type Queue = Receiver<Box<dyn WriteJob>>;
 type Ended = (Box<dyn WriteJob>, Result<(), Fault>);
@@ -33,9 +34,18 @@ type Ended = (Box<dyn WriteJob>, Result<(), Fault>);
 /// `revisions` finds the database free.
 pub(crate) struct Writer<C> {
     pub(crate) connection: C,
-    /// How many deletions the database remembers.
-    tombstones: u64,
+    remembered: Remembered,
     revisions: watch::Sender<u64>,
+}
+
+/// Which deletions the database remembers. They go by halves: if all went at once, even who is only one write behind would
+/// have to read everything.
+#[derive(Clone, Copy)]
+struct Remembered {
+    /// The last revision of the older half.
+    older: u64,
+    /// How many deletions there were since: the younger half.
+    younger: u64,
 }
 
 impl<C: Connection + Send + 'static> Writer<C> {
@@ -43,12 +53,15 @@ impl<C: Connection + Send + 'static> Writer<C> {
     pub(crate) fn new(mut connection: C) -> Result<Self, Fault> {
         connection.begin()?;
         let revision = revision(&mut connection)?;
-        forget_deletions(&mut connection)?;
+        forget_deletions(&mut connection, revision)?;
         begin_timeline(&mut connection, revision)?;
         connection.commit()?;
         Ok(Self {
             connection,
-            tombstones: 0,
+            remembered: Remembered {
+                older: revision,
+                younger: 0,
+            },
             revisions: watch::Sender::new(revision),
         })
     }
@@ -133,43 +146,52 @@ impl<C: Connection + Send + 'static> Writer<C> {
             let patient = begun.elapsed() < GROUP_PATIENCE;
             next = if patient { queue.try_recv().ok() } else { None };
         }
-        let tombstones = self.tombstones + deletions;
+        let younger = self.remembered.younger + deletions;
+        let full = younger > TOMBSTONES;
         let changed = (revision != before).then_some(revision);
-        self.commit(changed, tombstones).inspect_err(|_| {
+        self.commit(changed, full).inspect_err(|_| {
             // Where the database has rolled back by itself there is nothing left to roll back.
             if self.connection.in_transaction() {
                 let _ = self.connection.rollback();
             }
         })?;
-        self.tombstones = if tombstones > TOMBSTONES {
-            0
+        self.remembered = if full {
+            Remembered {
+                older: revision,
+                younger: 0,
+            }
         } else {
-            tombstones
+            Remembered {
+                younger,
+                ..self.remembered
+            }
         };
         Ok(revision)
     }
 
-    /// Commits, with the new revision if there is one.
-    fn commit(&mut self, revision: Option<u64>, tombstones: u64) -> Result<(), Fault> {
+    /// Commits, with the new revision if there is one, and without the older half of the deletions if the younger is full.
+    fn commit(&mut self, revision: Option<u64>, full: bool) -> Result<(), Fault> {
         if let Some(revision) = revision {
             let revision = Bound::Integer(revision.cast_signed());
             let sql = "UPDATE \"state\" SET \"revision\" = $1";
             self.connection.execute(sql, &[revision])?;
         }
-        if tombstones > TOMBSTONES {
-            forget_deletions(&mut self.connection)?;
+        if full {
+            forget_deletions(&mut self.connection, self.remembered.older)?;
         }
         self.connection.commit()
     }
 }
 
-/// At the start: nobody who asks has seen an earlier run, who follows the database begins with everything.
-fn forget_deletions<C: Connection>(connection: &mut C) -> Result<(), Fault> {
-    let sql = "SELECT count(*) FROM \"tombstones\"";
-    if number(connection, sql, &[])?.unwrap_or_default() > 0 {
-        let sql = "UPDATE \"state\" SET \"forgotten\" = \"revision\"";
-        connection.execute(sql, &[])?;
-        connection.execute("DELETE FROM \"tombstones\"", &[])?;
+/// Forgets those up to a revision. At the start those are all: nobody who asks has seen an earlier run, who follows the
+/// database begins with everything.
+fn forget_deletions<C: Connection>(connection: &mut C, until: u64) -> Result<(), Fault> {
+    let until = [Bound::Integer(until.cast_signed())];
+    let sql = "DELETE FROM \"tombstones\" WHERE \"revision\" <= $1";
+    if connection.execute(sql, &until)? > 0 {
+        // While the connection was lost, another server may have forgotten more.
+        let sql = "UPDATE \"state\" SET \"forgotten\" = $1 WHERE \"forgotten\" < $1";
+        connection.execute(sql, &until)?;
     }
     Ok(())
 }
@@ -273,23 +295,25 @@ mod tests {
         large_answer.try_recv().unwrap().unwrap();
     }
 
+    /// Creates and deletes a gateway in one write.
+    fn delete(writer: &mut Writer<Writing>) {
+        let (job, mut answer) = write_job(|transaction| {
+            let mut row = model::row::Row::empty(model::resource::Kind::L2Gateway);
+            row.set("id", model::row::Value::Uuid(uuid::Uuid::from_u128(1)));
+            row.set("name", "a".into());
+            row.set("devices", "[]".into());
+            let id = row.id();
+            transaction.insert(&mut [row])?;
+            transaction.delete(model::resource::Kind::L2Gateway, id)
+        });
+        let (_queue, waiting) = channel();
+        writer.run_group(job, &waiting);
+        assert!(answer.try_recv().unwrap().unwrap());
+    }
+
     #[test]
     fn deletions_beyond_what_is_remembered_are_forgotten() {
         let mut writer = Writer::new(temporary_writer()).unwrap();
-        let (_queue, waiting) = channel();
-        let delete = |writer: &mut Writer<Writing>| {
-            let (job, mut answer) = write_job(|transaction| {
-                let mut row = model::row::Row::empty(model::resource::Kind::L2Gateway);
-                row.set("id", model::row::Value::Uuid(uuid::Uuid::from_u128(1)));
-                row.set("name", "a".into());
-                row.set("devices", "[]".into());
-                let id = row.id();
-                transaction.insert(&mut [row])?;
-                transaction.delete(model::resource::Kind::L2Gateway, id)
-            });
-            writer.run_group(job, &waiting);
-            assert!(answer.try_recv().unwrap().unwrap());
-        };
         let remembered = |writer: &Writer<Writing>| {
             let sql = "SELECT (SELECT count(*) FROM \"tombstones\"), \"forgotten\" FROM \"state\"";
             let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
@@ -297,10 +321,31 @@ mod tests {
         };
         delete(&mut writer);
         assert_eq!(remembered(&writer), (1, 0));
-        writer.tombstones = TOMBSTONES;
+        writer.remembered.younger = TOMBSTONES;
         delete(&mut writer);
-        assert_eq!(remembered(&writer), (0, 2));
+        assert_eq!(remembered(&writer), (2, 0), "the older half was empty");
         delete(&mut writer);
-        assert_eq!(remembered(&writer), (1, 2));
+        assert_eq!(remembered(&writer), (3, 0));
+        writer.remembered.younger = TOMBSTONES;
+        delete(&mut writer);
+        assert_eq!(remembered(&writer), (2, 2), "the younger half stays");
+    }
+
+    #[test]
+    fn who_follows_closely_reads_no_more_than_what_was_deleted_since() {
+        let mut writer = Writer::new(temporary_writer()).unwrap();
+        delete(&mut writer);
+        for revision in 2..6 {
+            writer.remembered.younger = TOMBSTONES;
+            delete(&mut writer);
+            let mut session = Session::new(&mut writer.connection, revision);
+            let mut seen = Vec::new();
+            let each = &mut |change: crate::Change<'_>| seen.push(format!("{change:?}"));
+            crate::Snapshot::changes(&mut session, revision - 1, each).unwrap();
+            assert!(
+                matches!(&*seen, [only] if only.starts_with("Deleted")),
+                "{seen:?}"
+            );
+        }
     }
 }
