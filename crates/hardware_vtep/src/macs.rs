@@ -126,3 +126,40 @@ impl Rows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use serde_json::value::to_raw_value;
+
+    use super::*;
+
+    fn insert(macs: &mut UcastMacs, number: u32) {
+        let mac = MacAddress::from_u64(0x0200_0000_0000 + u64::from(number)).to_string();
+        let net = Uuid::from_u128(1);
+        let row = json!({"MAC": mac, "logical_switch": ["uuid", net], "locator": ["uuid", net]});
+        let row = to_raw_value(&row).unwrap();
+        macs.change(row_of(number), Change::Put(&row)).unwrap();
+    }
+
+    /// As unordered as those of a database.
+    fn row_of(number: u32) -> Uuid {
+        let bits = u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        Uuid::from_u128(bits)
+    }
+
+    #[test]
+    fn as_many_rows_take_as_much_room_however_many_came_and_went() {
+        let mut macs = UcastMacs::default();
+        for number in 0..10_000 {
+            insert(&mut macs, number);
+        }
+        let room = macs.rows.capacity();
+        for number in 0..100_000 {
+            insert(&mut macs, number + 10_000);
+            macs.change(row_of(number), Change::Delete).unwrap();
+        }
+        assert_eq!((macs.len(), macs.rows.capacity()), (10_000, room));
+        assert_eq!(macs.keys().count(), 10_000);
+    }
+}

@@ -3,10 +3,10 @@
 //! Every row type is built by [`TableRow::patch`] from its default: a new row is its difference from an empty one, so
 //! one function serves both.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use model::switch::{Locator, LogicalSwitchName};
 use model::value::{MacAddress, Vni};
 use ovsdb::column::{Map, Optional, Parsed, Reference, Set};
@@ -26,8 +26,9 @@ pub(crate) trait TableRow: Default {
     fn patch(&mut self, columns: Self::Columns);
 }
 
-/// The rows of one table by uuid.
-pub(crate) type Table<R> = HashMap<Uuid, R>;
+/// The rows of one table by uuid, in no order. Rows come and go for months: a `HashMap` takes the places of those that went
+/// for full, and so has twice the room in the end that it needs. An `IndexMap` keeps rows without gaps.
+pub(crate) type Table<R> = IndexMap<Uuid, R>;
 
 /// What a change did to a row: how it was before, how it is now.
 pub(crate) struct Transition<R> {
@@ -44,7 +45,7 @@ pub(crate) fn change<R: TableRow + Clone>(
     let (mut row, text) = match change {
         Change::Delete => {
             return Ok(Transition {
-                before: table.remove(&uuid),
+                before: table.swap_remove(&uuid),
                 after: None,
             });
         }

@@ -6,10 +6,11 @@
 
 mod desired;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -28,13 +29,14 @@ pub struct Intent {
     networks: BTreeMap<Uuid, Network>,
     ports: BTreeMap<Uuid, Port>,
     /// The ports by network and address; two never share both.
-    stations: HashMap<(Uuid, MacAddress), Uuid>,
+    stations: IndexMap<(Uuid, MacAddress), Uuid>,
     gateways: BTreeMap<Uuid, Gateway>,
     attachments: BTreeMap<Uuid, Attachment>,
     remote_gateways: BTreeMap<Uuid, RemoteGateway>,
     stretches: BTreeMap<Uuid, Stretch>,
-    /// Where a remote MAC is kept: below its stretch, so that a state of 100,000 of them is built in key order.
-    remote_macs: HashMap<Uuid, (Uuid, MacAddress)>,
+    /// Where a remote MAC is kept: below its stretch, so that a state of 100,000 of them is built in key order. No
+    /// `HashMap`: where as many go as come, its room doubles without need.
+    remote_macs: IndexMap<Uuid, (Uuid, MacAddress)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -277,7 +279,7 @@ impl Intent {
                 }
             }
             Kind::L2RemoteMac => {
-                let Some((connection, mac)) = self.remote_macs.remove(&id) else {
+                let Some((connection, mac)) = self.remote_macs.swap_remove(&id) else {
                     return Touch::Nothing;
                 };
                 if let Some(stretch) = self.stretches.get_mut(&connection) {
@@ -294,7 +296,7 @@ impl Intent {
             let station = (port.network, port.mac);
             // Two ports may have swapped their addresses, and the other one have been first.
             if self.stations.get(&station) == Some(&id) {
-                self.stations.remove(&station);
+                self.stations.swap_remove(&station);
             }
         }
     }

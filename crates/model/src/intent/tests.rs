@@ -269,6 +269,28 @@ fn a_mac_deleted_and_declared_anew_is_there() {
 }
 
 #[test]
+fn as_many_macs_take_as_much_room_however_many_came_and_went() {
+    let mut intent = intent(&picture());
+    // As unordered as the ids of a database.
+    let scattered = |n: u128| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let declare = |intent: &mut Intent, n: u128| {
+        let address = MacAddress::from_u64(0x0200_0000_0000 + u64::try_from(n).unwrap());
+        let mut row = remote_mac(1, 21, &address.to_string(), None);
+        row.set("id", Value::Uuid(id(scattered(n))));
+        intent.put(&row).unwrap();
+    };
+    for n in 0..10_000 {
+        declare(&mut intent, n);
+    }
+    let room = intent.remote_macs.capacity();
+    for n in 0..100_000 {
+        declare(&mut intent, n + 10_000);
+        intent.remove(Kind::L2RemoteMac, id(scattered(n)));
+    }
+    assert_eq!(intent.remote_macs.capacity(), room);
+}
+
+#[test]
 fn a_row_the_database_corrupted_is_an_error_and_changes_nothing() {
     let mut held = intent(&picture());
     let before = held.clone();
