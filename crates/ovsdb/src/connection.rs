@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::cluster::Standing;
 use crate::endpoint::Endpoint;
 use crate::listener::Caller;
@@ -24,14 +25,17 @@ pub struct ConnectionOptions {
     /// How each session treats its peer.
     pub session: SessionOptions,
     /// The longest pause before the second attempt; it doubles with every further one. The actual pause is a random
-    /// part of it, at least half, so that a hundred controllers do not come back in the same instant. After a session that
-    /// lasted the first attempt comes at once.
+    /// part of it, at least half. After a session that lasted the first attempt comes at once.
     pub first_pause: Duration,
-    /// The longest pause of all.
+    /// The longest pause while nobody answers. An attempt in vain costs little, and somebody waits for the switch: those
+    /// that dial controllers do so every second, too (`Manager.max_backoff` of 1000 ms).
     pub longest_pause: Duration,
+    /// The longest time from one session that does not last to the next one: each of them costs the peer a dump, and may be
+    /// what it dies of. One that is as old as this has lasted.
+    pub longest_rest: Duration,
 }
 
-/// The longest pause after a session that lasted.
+/// The longest pause after a session that lasted, and the shortest of all.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 impl Default for ConnectionOptions {
@@ -39,7 +43,8 @@ impl Default for ConnectionOptions {
         Self {
             session: SessionOptions::default(),
             first_pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(8),
+            longest_pause: Duration::from_secs(1),
+            longest_rest: Duration::from_secs(8),
         }
     }
 }
@@ -167,6 +172,17 @@ enum AttemptError {
     Silence(Duration),
 }
 
+/// What became of an attempt, the best last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Attempt {
+    /// Nobody was there, or not the one to talk to.
+    Unanswered,
+    /// The session ended before long.
+    ShortLived,
+    /// It was good for a while.
+    Lasted,
+}
+
 struct Keeper<R> {
     database: String,
     options: ConnectionOptions,
@@ -183,36 +199,34 @@ struct Opened {
 
 impl<R: Replica> Keeper<R> {
     async fn dial(self, endpoint: Endpoint) {
-        let mut pause = self.options.first_pause;
+        let options = &self.options;
+        let mut unanswered = Backoff::new(options.first_pause, options.longest_pause);
+        let mut short_lived = Backoff::new(options.first_pause, options.longest_rest);
         // A member of a cluster that is silent is no reason to wait: another one leads, or soon will.
         let patient = endpoint.targets().len() == 1;
         loop {
-            let mut lasted = false;
+            let begun = Instant::now();
+            let mut best = Attempt::Unanswered;
             for target in endpoint.targets() {
-                let since = Instant::now();
-                let reason = match self.attempt(target, patient).await {
-                    Ok(opened) => {
-                        let reason = self.keep(target, opened, patient).await;
-                        lasted |= since.elapsed() >= self.options.longest_pause;
-                        reason
-                    }
-                    // It names the target itself.
-                    Err(AttemptError::Connect(error)) => error.to_string(),
-                    Err(error) => format!("{target}: {error}"),
-                };
-                // A session that ends as soon as it is up would otherwise cost a dump every quarter of a second.
-                if since.elapsed() >= self.options.longest_pause {
-                    pause = self.options.first_pause;
-                }
+                let (attempt, reason) = self.attempt(target, patient).await;
+                best = best.max(attempt);
                 self.show_down(reason);
             }
-            if lasted {
-                // A server that hangs up on all its clients would see them all again in the same instant.
-                tokio::time::sleep(AT_ONCE.mul_f64(fastrand::f64())).await;
-                continue;
-            }
-            tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            pause = (pause * 2).min(self.options.longest_pause);
+            // A server that hangs up on all its clients would see them all again in the same instant.
+            let at_once = AT_ONCE.mul_f64(fastrand::f64());
+            let pause = match best {
+                Attempt::Unanswered => unanswered.pause(),
+                Attempt::ShortLived => {
+                    unanswered.reset();
+                    short_lived.pause().saturating_sub(begun.elapsed())
+                }
+                Attempt::Lasted => {
+                    unanswered.reset();
+                    short_lived.reset();
+                    at_once
+                }
+            };
+            tokio::time::sleep(pause.max(at_once)).await;
         }
     }
 
@@ -229,7 +243,32 @@ impl<R: Replica> Keeper<R> {
         replica.wake();
     }
 
-    async fn attempt(&self, target: &Target, patient: bool) -> Result<Opened, AttemptError> {
+    /// Dials a target, and stays with it as long as it lasts. Returns how that went, and why it is over.
+    async fn attempt(&self, target: &Target, patient: bool) -> (Attempt, String) {
+        let opened = match self.reach(target, patient).await {
+            Ok(opened) => opened,
+            // It names the target itself.
+            Err(AttemptError::Connect(error)) => return (Attempt::Unanswered, error.to_string()),
+            Err(error) => {
+                let attempt = match error {
+                    AttemptError::Request { .. } => Attempt::ShortLived,
+                    _ => Attempt::Unanswered,
+                };
+                return (attempt, format!("{target}: {error}"));
+            }
+        };
+        let since = Instant::now();
+        let reason = self.keep(target, opened, patient).await;
+        let lasted = since.elapsed() >= self.options.longest_rest;
+        let attempt = if lasted {
+            Attempt::Lasted
+        } else {
+            Attempt::ShortLived
+        };
+        (attempt, reason)
+    }
+
+    async fn reach(&self, target: &Target, patient: bool) -> Result<Opened, AttemptError> {
         let options = &self.options.session;
         let session = Session::connect(target, options).await?;
         tokio::select! {

@@ -24,6 +24,7 @@
 //! - **Wake-ups carry no facts.** A watcher is told *that* something changed; what is true now is in the replica.
 #![deny(missing_docs)]
 
+mod backoff;
 mod cluster;
 pub mod column;
 pub mod connection;

@@ -1,4 +1,4 @@
-//! Against a real ovsdb-server.
+//! Sessions with a real ovsdb-server: what is written, and what a replica shows of it.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,14 +11,12 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use ovsdb::column::{Map, Optional, Reference, Set};
-use ovsdb::connection::ConnectionOptions;
 use ovsdb::{
-    Atom, Change, Condition, Connection, DatabaseSchema, Datum, Disconnected, Endpoint, Link,
-    MonitoredTable, Mutation, Operation, Replica, Row, RowError, Session, SessionOptions,
-    SharedReplica, TransactError, Transaction,
+    Atom, Change, Condition, DatabaseSchema, Datum, MonitoredTable, Mutation, Operation, Replica,
+    Row, RowError, Session, SessionOptions, SharedReplica, TransactError, Transaction,
 };
 use serde::Deserialize;
-use testkit::ovsdb_server::{OvsdbServer, VTEP_SCHEMA};
+use testkit::ovsdb_server::OvsdbServer;
 use uuid::Uuid;
 
 const DB: &str = "hardware_vtep";
@@ -451,157 +449,4 @@ async fn a_transaction_that_nobody_waits_for_happens_all_the_same() {
         .await
         .unwrap();
     assert_eq!(names(&replica), ["dropped", "kept"]);
-}
-
-fn impatient() -> ConnectionOptions {
-    ConnectionOptions {
-        session: SessionOptions {
-            probe_interval: Duration::from_millis(100),
-            probe_timeout: Duration::from_millis(1500),
-            ..SessionOptions::default()
-        },
-        first_pause: Duration::from_millis(20),
-        longest_pause: Duration::from_millis(100),
-    }
-}
-
-async fn until_down(connection: &Connection<Networks>) -> String {
-    let mut wakeups = connection.wakeups();
-    let wait = async {
-        loop {
-            if let Link::Down { reason } = connection.link() {
-                return reason.to_string();
-            }
-            wakeups.changed().await.unwrap();
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), wait)
-        .await
-        .unwrap()
-}
-
-#[tokio::test]
-async fn a_connection_comes_back_after_the_server_was_killed() {
-    let mut server = OvsdbServer::start().unwrap();
-    let target: Endpoint = server.tcp_target().parse().unwrap();
-    let connection = Connection::<Networks>::start(target, DB, impatient());
-    let (session, _) = connection.up().await;
-    let write = Transaction::new()
-        .with(network("before"))
-        .with(Operation::Commit { durable: true });
-    session.transact(DB, &write).await.unwrap();
-
-    server.kill().unwrap();
-    let reason = until_down(&connection).await;
-    assert!(reason.starts_with("tcp:127.0.0.1:"), "{reason}");
-    let error = session.transact(DB, &write).await.unwrap_err();
-    assert!(matches!(error, TransactError::Disconnected(_)), "{error}");
-    // What was known last can still be read.
-    assert_eq!(names(connection.replica()), ["before"]);
-
-    server.start_again().unwrap();
-    let other = connect(&server.unix_target()).await;
-    other
-        .transact(DB, &Transaction::new().with(network("away")))
-        .await
-        .unwrap();
-    let (session, _) = connection.up().await;
-    session
-        .transact(DB, &Transaction::new().with(network("after")))
-        .await
-        .unwrap();
-    assert_eq!(names(connection.replica()), ["after", "away", "before"]);
-}
-
-#[tokio::test]
-async fn a_server_that_hangs_up_after_a_while_is_dialled_again_at_once() {
-    let server = OvsdbServer::start().unwrap();
-    let target: Endpoint = server.unix_target().parse().unwrap();
-    let options = ConnectionOptions {
-        first_pause: Duration::from_secs(600),
-        longest_pause: Duration::from_millis(200),
-        ..impatient()
-    };
-    let connection = Connection::<Networks>::start(target, DB, options);
-    let (session, _) = connection.up().await;
-    tokio::time::sleep(Duration::from_millis(250)).await;
-    server.control(&["ovsdb-server/reconnect"]).unwrap();
-    session.ended().await;
-    let again = tokio::time::timeout(Duration::from_secs(60), connection.up());
-    again.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_server_that_was_never_there_is_waited_for() {
-    let mut server = OvsdbServer::start().unwrap();
-    server.kill().unwrap();
-    let target: Endpoint = server.unix_target().parse().unwrap();
-    let connection = Connection::<Networks>::start(target, DB, impatient());
-    let reason = until_down(&connection).await;
-    assert!(reason.contains("db.sock"), "{reason}");
-    server.start_again().unwrap();
-    connection.up().await;
-}
-
-#[tokio::test]
-async fn a_silent_server_is_given_up() {
-    let server = OvsdbServer::start().unwrap();
-    let target: Endpoint = server.tcp_target().parse().unwrap();
-    let connection = Connection::<Networks>::start(target, DB, impatient());
-    let (session, _) = connection.up().await;
-    // Quiet is not dead: the probes are answered.
-    let quiet = tokio::time::timeout(Duration::from_millis(2500), session.ended()).await;
-    assert!(quiet.is_err());
-    server.freeze().unwrap();
-    let reason = session.ended().await;
-    server.thaw().unwrap();
-    assert!(matches!(reason, Disconnected::Silent(_)), "{reason}");
-    connection.up().await;
-}
-
-#[tokio::test]
-async fn an_unknown_database_is_the_reason_of_being_down() {
-    let server = OvsdbServer::start().unwrap();
-    let target: Endpoint = server.unix_target().parse().unwrap();
-    let connection = Connection::<Networks>::start(target, "no_such_db", impatient());
-    let reason = until_down(&connection).await;
-    assert!(
-        reason.contains("reading the schema: unknown database"),
-        "{reason}"
-    );
-}
-
-#[tokio::test]
-async fn a_converted_schema_is_read_again() {
-    let text = std::fs::read_to_string(VTEP_SCHEMA).unwrap();
-    let mut old: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let columns = &mut old["tables"]["Logical_Switch"]["columns"];
-    columns.as_object_mut().unwrap().remove("other_config");
-    old.as_object_mut().unwrap().remove("cksum");
-    let server = OvsdbServer::with_schema(&old.to_string()).unwrap();
-    let target: Endpoint = server.unix_target().parse().unwrap();
-    let connection = Connection::<Networks>::start(target, DB, impatient());
-    let (session, schema) = connection.up().await;
-    assert!(!schema.has_column("Logical_Switch", "other_config"));
-
-    let converted = std::process::Command::new("ovsdb-client")
-        .args(["convert", &server.unix_target(), VTEP_SCHEMA])
-        .output()
-        .unwrap();
-    assert!(converted.status.success(), "{converted:?}");
-    // A session that did not ask to be told of conversions is closed by one.
-    session.ended().await;
-    let read_again = async {
-        while !connection
-            .up()
-            .await
-            .1
-            .has_column("Logical_Switch", "other_config")
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), read_again)
-        .await
-        .unwrap();
 }

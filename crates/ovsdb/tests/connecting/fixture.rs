@@ -67,13 +67,18 @@ pub(crate) fn impatient(session: SessionOptions) -> ConnectionOptions {
         session,
         first_pause: Duration::from_millis(10),
         longest_pause: Duration::from_millis(100),
+        longest_rest: Duration::from_millis(100),
     }
 }
 
-pub(crate) async fn insert(session: &Session, name: &str) {
+/// Inserts a logical switch.
+pub(crate) fn insertion(name: &str) -> Transaction {
     let row = Row::new().with("name", name.to_owned());
-    let transaction = Transaction::new().with(Operation::insert("Logical_Switch", row));
-    session.transact(DB, &transaction).await.unwrap();
+    Transaction::new().with(Operation::insert("Logical_Switch", row))
+}
+
+pub(crate) async fn insert(session: &Session, name: &str) {
+    session.transact(DB, &insertion(name)).await.unwrap();
 }
 
 pub(crate) fn names(connection: &Connection<Names>) -> Vec<String> {
