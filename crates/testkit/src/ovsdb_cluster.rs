@@ -87,6 +87,17 @@ impl OvsdbCluster {
         })
     }
 
+    /// The index of the member with this server id, as `_Server.Database.sid` tells it (ovsdb-server(5)).
+    pub fn member(&self, server_id: &str) -> Option<usize> {
+        self.members.iter().position(|member| {
+            let id = member
+                .is_running()
+                .then(|| status_line(member, "Server ID"));
+            // Its first digits, and the whole in parentheses.
+            id.flatten().is_some_and(|id| id.contains(server_id))
+        })
+    }
+
     /// Has the leader hand over to another member.
     ///
     /// # Errors

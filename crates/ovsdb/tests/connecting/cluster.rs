@@ -1,24 +1,63 @@
-//! Three ovsdb-servers that are one database.
+//! ovsdb-servers that are one database.
+//!
+//! Who leads is the cluster's own affair: on a machine that is busy enough its members miss each other's heartbeats, and
+//! elect another one at any time. So a fault befalls the member that the session is with, and what an election may have
+//! cut short is tried again.
 
-use ovsdb::{Connection, Endpoint, Link, SessionOptions};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ovsdb::column::Optional;
+use ovsdb::{Condition, Connection, Endpoint, Operation, Session, SessionOptions, Transaction};
 use testkit::ovsdb_cluster::OvsdbCluster;
-use tokio::time::Instant;
+use uuid::Uuid;
 
-use crate::fixture::{DB, Names, impatient, insert, names, until, until_down, until_up};
+use crate::fixture::{DB, Names, impatient, insertion, names, until_down, until_up};
 
-/// Which member a session is with, told by what the member says of itself.
-async fn is_leader(session: &ovsdb::Session) -> bool {
-    let ask = ovsdb::Transaction::new().with(ovsdb::Operation::select(
-        "Database",
-        [ovsdb::Condition::new("name", "==", DB)],
-        ["leader"],
-    ));
+/// Before what an election may have cut short is tried again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The id of the member that a session is with, if that leads by its own account.
+async fn leader_with(session: &Session) -> Option<Uuid> {
     #[derive(serde::Deserialize)]
-    struct Row {
+    struct Columns {
         leader: bool,
+        sid: Optional<Uuid>,
     }
-    let outcome = session.transact("_Server", &ask).await.unwrap();
-    outcome.rows::<Row>(0).unwrap().iter().any(|row| row.leader)
+    let named = [Condition::new("name", "==", DB)];
+    let ask = Operation::select("Database", named, ["leader", "sid"]);
+    let ask = Transaction::new().with(ask);
+    let outcome = session.transact("_Server", &ask).await.ok()?;
+    let rows = outcome.rows::<Columns>(0).unwrap();
+    rows.iter().find(|row| row.leader)?.sid.0
+}
+
+/// Waits until the connection is with a leader: the session, and which member that is.
+async fn until_led(connection: &Connection<Names>, cluster: &OvsdbCluster) -> (Session, usize) {
+    let wait = async {
+        loop {
+            let session = until_up(connection).await;
+            let id = leader_with(&session).await;
+            if let Some(member) = id.and_then(|id| cluster.member(&id.to_string())) {
+                return (session, member);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .unwrap()
+}
+
+/// Inserts a logical switch by whatever session there is, until one confirms it.
+async fn insert(connection: &Connection<Names>, name: &str) {
+    loop {
+        let session = until_up(connection).await;
+        match session.transact(DB, &insertion(name)).await {
+            Ok(_) => return,
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -27,42 +66,39 @@ async fn the_leader_of_a_cluster_is_found_and_followed() {
     let endpoint: Endpoint = cluster.targets().parse().unwrap();
     let options = impatient(SessionOptions::default());
     let connection: Connection<Names> = Connection::start(endpoint, DB, options);
-    let first = until_up(&connection).await;
-    assert!(is_leader(&first).await);
-    insert(&first, "one").await;
+    let (first, _) = until_led(&connection, &cluster).await;
+    insert(&connection, "one").await;
 
     // It hands over: the session with it ends, though the server is well.
     cluster.transfer_leadership().unwrap();
     let reason = first.ended().await.to_string();
-    assert!(reason.contains("not the cluster's leader"), "{reason}");
-    let second = until_up(&connection).await;
-    assert!(is_leader(&second).await);
-    insert(&second, "two").await;
+    assert!(reason.contains("this member "), "{reason}");
+    let (second, leader) = until_led(&connection, &cluster).await;
+    insert(&connection, "two").await;
 
     // It dies.
-    let leader = cluster.leader().unwrap();
     cluster.members[leader].kill().unwrap();
     second.ended().await;
-    let third = until_up(&connection).await;
-    assert!(is_leader(&third).await);
-    insert(&third, "three").await;
+    until_led(&connection, &cluster).await;
+    insert(&connection, "three").await;
 
     // It is frozen, without its connections being closed. The two others must be enough to elect another.
     cluster.members[leader].start_again().unwrap();
-    let leader = cluster.leader().unwrap();
-    let frozen = Instant::now();
-    cluster.members[leader].freeze().unwrap();
-    third.ended().await;
-    assert!(
-        frozen.elapsed().as_secs_f32() < 7.0,
-        "{:?}",
-        frozen.elapsed()
-    );
-    let fourth = until_up(&connection).await;
-    insert(&fourth, "four").await;
-    let mut all = names(&connection);
-    all.sort();
-    assert_eq!(all, ["four", "one", "three", "two"]);
+    loop {
+        let (third, leader) = until_led(&connection, &cluster).await;
+        cluster.members[leader].freeze().unwrap();
+        let reason = third.ended().await.to_string();
+        // Long before a server would be that stands alone.
+        if reason.contains("no answer for 5 s") {
+            break;
+        }
+        assert!(reason.contains("this member "), "{reason}");
+        cluster.members[leader].thaw().unwrap();
+    }
+    insert(&connection, "four").await;
+    // What was tried twice may be there twice.
+    let all: BTreeSet<_> = names(&connection).into_iter().collect();
+    assert!(all.iter().eq(["four", "one", "three", "two"]), "{all:?}");
 }
 
 #[tokio::test]
@@ -74,8 +110,5 @@ async fn a_member_that_does_not_lead_is_no_substitute() {
         Connection::start(target.into(), DB, impatient(SessionOptions::default()));
     until_down(&connection, "not the cluster's leader").await;
     cluster.transfer_leadership().unwrap();
-    until(&connection, |link| {
-        matches!(link, Link::Up { .. }).then_some(())
-    })
-    .await;
+    until_up(&connection).await;
 }
