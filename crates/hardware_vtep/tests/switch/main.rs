@@ -11,6 +11,7 @@ mod counters;
 mod fixture;
 mod fuzz;
 mod learnt;
+mod mischief;
 mod proxy;
 mod publish;
 mod vtep_ctl;
