@@ -344,8 +344,17 @@ impl Worker {
             let network = bridges.find_map(|(name, of)| (of == bridge).then_some(name));
             if let Some(network) = network.filter(|_| has_wan || port.is_some()) {
                 let network = network.clone();
+                let over = |port| {
+                    let network = network.clone();
+                    let port = Some(port);
+                    self.cuts.all().contains_key(&Place { network, port })
+                };
+                // What is told of a port that is off is what was before that.
+                if flapping.alone.is_some_and(over) {
+                    continue;
+                }
                 let place = Place { network, port };
-                self.cuts.cut(&place, &flapping.cause);
+                self.cuts.suspect(&place, &flapping.cause);
                 self.kernel.cut_at_once(port.unwrap_or(bridge));
             }
         }

@@ -34,11 +34,17 @@ impl Kernel {
             }
         }
         let mut wan: BTreeMap<InterfaceName, (Vec<u32>, bool)> = BTreeMap::new();
-        for (name, vxlan) in self.known.vxlans.iter().filter(|(_, held)| held.is_wan()) {
-            if let (Some(bridge), Some(index)) = (vxlan.port.bridge, self.indexes.index(*name)) {
+        let mut inside: BTreeMap<InterfaceName, Vec<u32>> = BTreeMap::new();
+        for (name, vxlan) in &self.known.vxlans {
+            let (Some(bridge), Some(index)) = (vxlan.port.bridge, self.indexes.index(*name)) else {
+                continue;
+            };
+            if vxlan.is_wan() {
                 let (devices, is_cut) = wan.entry(bridge).or_default();
                 devices.push(index);
                 *is_cut |= vxlan.port.cut;
+            } else {
+                inside.entry(bridge).or_default().push(index);
             }
         }
         let protected = networks.filter_map(|(name, bridge)| {
@@ -49,6 +55,7 @@ impl Kernel {
                 fingerprint: fingerprint(&[name.as_str().as_bytes()]),
                 ports: ports.remove(&bridge).unwrap_or_default(),
                 wan,
+                inside: inside.remove(&bridge).unwrap_or_default(),
                 is_cut,
             };
             Some((index, network))
@@ -104,10 +111,12 @@ impl Kernel {
             let ports = devices.into_iter().flatten();
             let mut ports: Vec<_> = ports.filter(|device| ours.contains(device)).collect();
             ports.sort_by_key(|device| (self.known.label(*device), *device));
+            let last = ports.pop();
             Some(Flapping {
                 bridge,
                 // One alone may be the way to a machine that somebody else has the address of, too.
-                port: ports.pop().filter(|_| !ports.is_empty()),
+                port: last.filter(|_| !ports.is_empty()),
+                alone: last.filter(|_| ports.is_empty()),
                 cause: format!(
                     "{} moves back and forth between {}: they are joined outside",
                     flap.mac,
@@ -125,6 +134,8 @@ pub(crate) struct Flapping {
     pub(crate) bridge: InterfaceName,
     /// The last one of several physical ports that it was seen on.
     pub(crate) port: Option<InterfaceName>,
+    /// The physical port that it was seen on, if that is the only one.
+    pub(crate) alone: Option<InterfaceName>,
     /// In words.
     pub(crate) cause: String,
 }

@@ -59,6 +59,9 @@ pub(crate) struct Cut {
     #[serde(skip)]
     kept: Option<u64>,
     pub(crate) cause: String,
+    /// No probe came back: stations were seen to flap, and nobody knows where the ring closes.
+    #[serde(default)]
+    suspected: bool,
 }
 
 /// How often something was cut in a row, and when last.
@@ -129,8 +132,17 @@ impl Cuts {
     /// Cuts something off; if it is cut already, the loop is still there. Waits for nobody. Who does it in the kernel at once
     /// does so after this: then nobody who looks at the list undoes it.
     pub(crate) fn cut(&self, place: &Place, cause: &str) {
+        self.cut_for(place, cause, false);
+    }
+
+    /// The same, where no probe has proven that the ring closes there.
+    pub(crate) fn suspect(&self, place: &Place, cause: &str) {
+        self.cut_for(place, cause, true);
+    }
+
+    fn cut_for(&self, place: &Place, cause: &str, suspected: bool) {
         let now = seconds(SystemTime::now());
-        let outcome = self.lock().cut(place, cause, self.terms, now);
+        let outcome = self.lock().cut(place, cause, suspected, self.terms, now);
         match outcome {
             Outcome::New => {
                 self.interrupt.store(true, Ordering::Relaxed);
@@ -152,6 +164,15 @@ impl Cuts {
             self.changed.send_replace(());
         }
         was
+    }
+
+    /// Joins a network to the WAN again that was cut off on suspicion: the ring was found to close elsewhere.
+    pub(crate) fn clear(&self, network: &LogicalSwitchName) {
+        if self.lock().clear(network) {
+            tracing::info!("network {network} is joined to the WAN again: the loop is beside it");
+            self.keep();
+            self.changed.send_replace(());
+        }
     }
 
     /// Until the list has changed. May be dropped and called again at any time.
@@ -304,10 +325,18 @@ enum Outcome {
 }
 
 impl List {
-    fn cut(&mut self, place: &Place, cause: &str, terms: Terms, now: u64) -> Outcome {
+    fn cut(
+        &mut self,
+        place: &Place,
+        cause: &str,
+        suspected: bool,
+        terms: Terms,
+        now: u64,
+    ) -> Outcome {
         let record = self.records.entry(place.clone()).or_default();
         if let Some(cut) = self.cut.get_mut(place) {
             record.last_seen = now;
+            cut.suspected &= suspected;
             cut.until = terms.end(record.cuts, now);
             let lag = cut
                 .until
@@ -330,6 +359,7 @@ impl List {
             until,
             kept: until,
             cause: cause.to_owned(),
+            suspected,
         };
         self.cut.insert(place.clone(), cut);
         Outcome::New
@@ -341,6 +371,19 @@ impl List {
         let before = self.cut.len();
         self.cut.retain(|place, _| !of_it(place));
         self.cut.len() < before
+    }
+
+    fn clear(&mut self, network: &LogicalSwitchName) -> bool {
+        let place = Place {
+            network: network.clone(),
+            port: None,
+        };
+        let suspected = self.cut.get(&place).is_some_and(|cut| cut.suspected);
+        if suspected {
+            self.cut.remove(&place);
+            self.records.remove(&place);
+        }
+        suspected
     }
 
     fn expire(&mut self, now: u64) -> Vec<Place> {
@@ -476,10 +519,13 @@ mod tests {
     #[test]
     fn a_cut_ends_a_hold_time_after_the_last_sign_of_the_loop() {
         let mut list = List::default();
-        assert_eq!(list.cut(&net(), "why", HOLD, 1000), Outcome::New);
-        assert_eq!(list.cut(&net(), "why", HOLD, 1001), Outcome::Known);
-        assert_eq!(list.cut(&net(), "why", HOLD, 1030), Outcome::Prolonged);
-        assert_eq!(list.cut(&net(), "why", HOLD, 1031), Outcome::Known);
+        assert_eq!(list.cut(&net(), "why", false, HOLD, 1000), Outcome::New);
+        assert_eq!(list.cut(&net(), "why", false, HOLD, 1001), Outcome::Known);
+        assert_eq!(
+            list.cut(&net(), "why", false, HOLD, 1030),
+            Outcome::Prolonged
+        );
+        assert_eq!(list.cut(&net(), "why", false, HOLD, 1031), Outcome::Known);
         assert_eq!(list.expire(1090), []);
         assert_eq!(list.expire(1091), [net()]);
         assert_eq!(list.next(), None);
@@ -491,7 +537,7 @@ mod tests {
         let mut now = 0;
         let mut held = Vec::new();
         for _ in 0..9 {
-            list.cut(&net(), "why", HOLD, now);
+            list.cut(&net(), "why", false, HOLD, now);
             let until = list.next().unwrap();
             held.push((until - now) / 60);
             now = until;
@@ -499,7 +545,7 @@ mod tests {
         }
         assert_eq!(held, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
         now += 60 * 64 * 10 + 1;
-        list.cut(&net(), "why", HOLD, now);
+        list.cut(&net(), "why", false, HOLD, now);
         assert_eq!(list.next(), Some(now + 60));
     }
 
@@ -507,21 +553,35 @@ mod tests {
     fn what_is_released_by_hand_starts_with_a_clean_record() {
         let mut list = List::default();
         for _ in 0..3 {
-            list.cut(&net(), "why", HOLD, 1000);
+            list.cut(&net(), "why", false, HOLD, 1000);
             list.expire(u64::MAX);
         }
-        list.cut(&net(), "why", HOLD, 1000);
-        list.cut(&port(), "why", HOLD, 1000);
+        list.cut(&net(), "why", false, HOLD, 1000);
+        list.cut(&port(), "why", false, HOLD, 1000);
         assert!(list.release("net"));
         assert!(!list.release("net"));
-        list.cut(&net(), "why", HOLD, 1000);
+        list.cut(&net(), "why", false, HOLD, 1000);
         assert_eq!(list.next(), Some(1060));
+    }
+
+    #[test]
+    fn what_was_cut_on_suspicion_is_joined_when_the_ring_is_found_elsewhere_and_what_is_proven_is_not()
+     {
+        let mut list = List::default();
+        list.cut(&net(), "why", true, HOLD, 1000);
+        assert!(list.clear(&net().network));
+        assert!(!list.clear(&net().network));
+        list.cut(&net(), "why", true, HOLD, 1000);
+        list.cut(&net(), "why", false, HOLD, 1001);
+        list.cut(&net(), "why", true, HOLD, 1002);
+        assert!(!list.clear(&net().network));
+        assert_eq!(list.next(), Some(1062));
     }
 
     #[test]
     fn new_terms_and_a_clock_turned_back_hold_nobody_for_years() {
         let mut list = List::default();
-        list.cut(&net(), "why", HOLD, 1_000_000);
+        list.cut(&net(), "why", false, HOLD, 1_000_000);
         list.set_terms(HOLD, 10);
         assert_eq!(list.next(), Some(70));
         list.set_terms(Terms::ByHand, 10);

@@ -6,6 +6,7 @@
 //! | what comes in | means | what is done |
 //! |---|---|---|
 //! | our probe, not relayed | the port it left by and the one it came in on are joined behind our back, be they of one network or of two | the later one of both is cut off |
+//! | our probe, not relayed, from inside | a host joins the inside to the port it left by | the port is cut off: frames reach its segment by that host, too |
 //! | our probe, relayed | frames go round through those gateways | cut off the WAN; who has not the lowest address waits for a second proof |
 //! | another gateway's, from a port | we share a segment with it | handed on over the WAN, where tenants' frames would go |
 //! | another gateway's, from the WAN | there is another gateway behind that one | handed on to our ports, if we share a segment |
@@ -62,6 +63,8 @@ pub(crate) struct Protected {
     pub(crate) ports: Vec<Port>,
     /// Numbers of the devices that lead to remote gateways.
     pub(crate) wan: Vec<u32>,
+    /// Numbers of the devices that lead to inside hosts.
+    pub(crate) inside: Vec<u32>,
     /// Whether it is off the WAN.
     pub(crate) is_cut: bool,
 }
@@ -128,6 +131,8 @@ pub(crate) struct Finding {
     /// Each with the numbers of its devices that are not off yet, as far as the last pass saw.
     pub(crate) places: Vec<(Place, Vec<u32>)>,
     pub(crate) cause: String,
+    /// The network in which a port and the inside are joined, and so the WAN has no part in the ring.
+    pub(crate) beside_wan: Option<LogicalSwitchName>,
 }
 
 /// What came of a frame.
@@ -319,8 +324,9 @@ impl Detector {
         let index = came_in_by(probe.source(self.signer.origin));
         let mut ports = at.ports.iter();
         let back = ports.find(|port| Some(port.index) == index);
+        let from_inside = index.is_some_and(|index| at.inside.contains(&index));
         // What was learnt on a port that was cut just now is forgotten: of what came in by it before, nothing is known.
-        if back.is_none() && !self.suspect_again(from, now) {
+        if back.is_none() && !from_inside && !self.suspect_again(from, now) {
             return None;
         }
         let both = [out.map(|port| (network, port)), back.map(|port| (at, port))];
@@ -330,7 +336,16 @@ impl Detector {
             port.map_or_else(|| "a port".into(), |port| Arc::clone(&port.label))
         };
         let (out, back) = (label(out), label(back));
-        let cause = if network.name != at.name {
+        let cause = if from_inside {
+            format!(
+                "what network {} sends out of {out} comes back from inside{}: a host joins them",
+                network.name,
+                match network.name == at.name {
+                    true => String::new(),
+                    false => format!(" of network {}", at.name),
+                }
+            )
+        } else if network.name != at.name {
             format!(
                 "what network {} sends out of {out} comes in by {back} of network {}: they are joined outside",
                 network.name, at.name
@@ -347,7 +362,12 @@ impl Detector {
             // What nobody knows the ports of can still be kept off the WAN.
             None => [network, at].map(Protected::place).into(),
         };
-        Some(Finding { places, cause })
+        let beside_wan = from_inside.then(|| network.name.clone());
+        Some(Finding {
+            places,
+            cause,
+            beside_wan,
+        })
     }
 
     /// Notes a sign of a loop that proves nothing by itself. Whether it is the second one, a while after the first.
@@ -388,7 +408,11 @@ impl Detector {
         if network.name != at.name {
             places.push(at.place());
         }
-        Some(Finding { places, cause })
+        Some(Finding {
+            places,
+            cause,
+            beside_wan: None,
+        })
     }
 
     fn hand_on(

@@ -167,6 +167,9 @@ impl Post {
                     self.cuts.cut(place, &finding.cause);
                     self.reflex.cut(devices);
                 }
+                if let Some(network) = &finding.beside_wan {
+                    self.cuts.clear(network);
+                }
             }
             self.send(reaction.relay);
         }

@@ -35,6 +35,7 @@ fn protected(name: &str, ports: &[u32], wan: &[u32]) -> Protected {
         fingerprint: name.len() as u64,
         ports: ports.iter().map(port).collect(),
         wan: wan.to_vec(),
+        inside: vec![31],
         is_cut: false,
     }
 }

@@ -182,8 +182,12 @@ fn what_came_from_each_remote_gateway_is_told_and_outlives_the_switch() {
         assert_eq!(told("received_packets", "192.0.2.3"), 0);
 
         switch.kill().await;
+        // What listened there ends a moment after it.
+        while TcpStream::connect(("127.0.0.1", 9_720)).is_ok() {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
         switch.start(options);
-        for _ in 0..400 {
+        for _ in 0..1200 {
             if TcpStream::connect(("127.0.0.1", 9_720)).is_ok() && scrape().contains("remote_ip") {
                 break;
             }

@@ -111,7 +111,15 @@ fn of_two_ports_that_are_joined_outside_one_is_cut_off_until_they_are_parted() {
         let told = "logical switch net-a: cut off this port because of a loop: what the network sends out of";
         fault(&controller, Some(told)).await;
         fault(&controller, Some("on port one")).await;
-        let shown = switch.shown().await;
+        // The list that it is read from is on disk a moment later.
+        let mut shown = switch.shown().await;
+        for _ in 0..200 {
+            if shown.to_string().contains("in_kernel\":true") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            shown = switch.shown().await;
+        }
         let network = &shown["networks"][0];
         assert_eq!(network["cut"], serde_json::Value::Null, "{shown}");
         let interfaces = network["interfaces"].as_array().unwrap();
@@ -313,5 +321,72 @@ fn a_station_that_flaps_between_ports_has_one_cut_and_one_that_moves_does_not() 
         until_off(&["eth9"]).await;
         let told = "logical switch net-a: cut off this port because of a loop: 02:00:00:00:00:aa moves back and forth between eth";
         fault(&controller, Some(told)).await;
+    });
+}
+
+/// A compute host one of whose machines bridges the network's inside to the segment of port `one`.
+struct BridgingHost {
+    netns: Netns,
+}
+
+impl BridgingHost {
+    fn new() -> Self {
+        let netns = Netns::create(&unique_prefix()).unwrap();
+        netns.without_ipv6().unwrap();
+        let place = netns.name();
+        for interface in ["eth9", "und"] {
+            ip(&format!(
+                "link add {interface} type veth peer name {interface} netns {place}"
+            ));
+        }
+        ip("link set und up");
+        ip("route add 10.0.0.11 dev und src 10.0.0.1");
+        netns
+            .ip(
+                "link set und up\naddr add 10.0.0.11/32 dev und\nroute add 10.0.0.1 dev und\n\
+                 link add ring type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set ring up\n\
+                 link set eth9 master ring\nlink set eth9 up\n\
+                 link add inside type vxlan id 123 local 10.0.0.11 remote 10.0.0.1 dstport 4789\nlink set inside up",
+            )
+            .unwrap();
+        Self { netns }
+    }
+
+    fn join(&self) {
+        self.netns.ip("link set inside master ring").unwrap();
+    }
+
+    fn part(&self) {
+        self.netns.ip("link set inside nomaster").unwrap();
+    }
+}
+
+#[test]
+fn a_port_that_a_host_joins_to_the_inside_is_cut_off() {
+    in_namespace(|| async {
+        let host = BridgingHost::new();
+        let mut wanted = picture();
+        bind(&mut wanted, "net-a", "one", 0);
+        let options = "--vlan-form 8021q --port one=eth9 --loop-hold 3";
+        let (_switch, controller) = forwarding(options, &wanted).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(off(), [""; 0], "there is no ring yet");
+        host.join();
+        send(&host.netns, "ring", &hello(mac(0xaa))).unwrap();
+        let told = "logical switch net-a: cut off this port because of a loop: what network net-a sends out of eth9 comes back from inside: a host joins them";
+        fault(&controller, Some(told)).await;
+        fault(&controller, Some("on port one")).await;
+        // The WAN has no part in it: whatever stations that flap made of it.
+        until_off(&["eth9"]).await;
+        // And nothing goes round any more.
+        let eth9 = Capture::start(&host.netns, "eth9").unwrap();
+        send(&host.netns, "ring", &hello(mac(0xbb))).unwrap();
+        let seen = eth9.finish().unwrap();
+        assert_eq!(copies_of(&seen, mac(0xbb)).len(), 1);
+        assert_eq!(copies_of(&seen, mac(0xaa)).len(), 0);
+
+        host.part();
+        until_off(&[]).await;
+        fault(&controller, None).await;
     });
 }
