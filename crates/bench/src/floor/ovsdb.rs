@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::processor;
 use crate::stations::{Station, stations};
-use crate::watch::ovsdb::{DATABASE, OvsdbWatch, Watch, Whole};
+use crate::watch::ovsdb::{DATABASE, OvsdbWatch, Watch, Whole, monitor};
 
 /// Rows per transaction and transactions under way: ovsdb-server is fastest with a few thousand rows in its input.
 const ROWS: usize = 100;
@@ -24,8 +24,17 @@ pub(crate) struct Inserted {
     pub(crate) processor: Duration,
 }
 
+/// Who is told of what is inserted, besides the witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    /// Nobody: whoever inserts knows only that it was taken.
+    None,
+    /// Whoever inserts, of all that a controller reads: what it takes to say what a switch holds.
+    Inserter,
+}
+
 /// Inserts so many remote MACs into a fresh ovsdb-server, under the eyes of the same witness as the product.
-pub(crate) fn insert(rows: u32) -> Result<Inserted> {
+pub(crate) fn insert(rows: u32, echo: Echo) -> Result<Inserted> {
     let server = OvsdbServer::start()?;
     let watch = OvsdbWatch::start(&server.unix_target())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -34,7 +43,7 @@ pub(crate) fn insert(rows: u32) -> Result<Inserted> {
         .build()?;
     let before = processor::used_by(server.pid()?)?;
     let start = Instant::now();
-    runtime.block_on(insert_all(server.unix_target(), rows))?;
+    runtime.block_on(insert_all(server.unix_target(), rows, echo))?;
     let there = watch.wait(usize::try_from(rows)?)?;
     end(runtime);
     Ok(Inserted {
@@ -63,7 +72,7 @@ pub(crate) fn insert_everywhere(servers: usize, rows: u32) -> Result<Duration> {
         .enable_all()
         .build()?;
     let start = Instant::now();
-    let inserts = targets.map(|target| insert_all(target, rows));
+    let inserts = targets.map(|target| insert_all(target, rows, Echo::None));
     runtime.block_on(futures_util::future::try_join_all(inserts))?;
     let mut last = start;
     for watch in &watches {
@@ -82,8 +91,11 @@ pub(crate) fn dump(target: &str, rows: usize) -> Result<Duration> {
     Ok(took)
 }
 
-async fn insert_all(target: String, rows: u32) -> Result<()> {
+async fn insert_all(target: String, rows: u32, echo: Echo) -> Result<()> {
     let session = Session::connect(&target.parse()?, &SessionOptions::default()).await?;
+    if echo == Echo::Inserter {
+        monitor::<Whole>(&session).await?;
+    }
     let (switch, locator) = insert_first(&session).await?;
     let rest: Vec<_> = stations(1..rows).collect();
     let transactions = rest.chunks(ROWS).map(|chunk| {
@@ -141,8 +153,10 @@ mod tests {
 
     #[test]
     fn what_is_inserted_is_seen() -> Result<()> {
-        let inserted = insert(1000)?;
-        assert!(inserted.took > Duration::ZERO);
+        for echo in [Echo::None, Echo::Inserter] {
+            let inserted = insert(1000, echo)?;
+            assert!(inserted.took > Duration::ZERO);
+        }
         Ok(())
     }
 }

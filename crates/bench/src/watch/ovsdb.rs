@@ -47,9 +47,11 @@ impl Sight for Whole {
 
 /// How many remote MACs there are, how many changes they saw, and since when.
 #[derive(Debug)]
-struct Macs<S> {
+pub(crate) struct Macs<S> {
     rows: usize,
     modified: usize,
+    /// When the first one was there.
+    first: Option<Instant>,
     changed: Instant,
     sight: PhantomData<S>,
 }
@@ -68,6 +70,7 @@ impl<S: Sight> Replica for Macs<S> {
         Self {
             rows: 0,
             modified: 0,
+            first: None,
             changed: Instant::now(),
             sight: PhantomData,
         }
@@ -84,7 +87,18 @@ impl<S: Sight> Replica for Macs<S> {
 
     fn settle(&mut self) {
         self.changed = Instant::now();
+        if self.rows > 0 {
+            self.first.get_or_insert(self.changed);
+        }
     }
+}
+
+/// Has a session told of all remote MACs.
+pub(crate) async fn monitor<S: Sight>(session: &Session) -> Result<Arc<SharedReplica<Macs<S>>>> {
+    let replica = Arc::new(SharedReplica::default());
+    let schema = Arc::new(session.schema(DATABASE).await?);
+    session.monitor(&schema, &replica).await?;
+    Ok(replica)
 }
 
 /// A witness of how many remote MACs there are in an ovsdb-server.
@@ -105,12 +119,10 @@ impl<S: Sight> Watch<S> {
             .enable_all()
             .build()?;
         let target: Target = target.parse()?;
-        let replica = Arc::new(SharedReplica::<Macs<S>>::default());
-        let session = runtime.block_on(async {
+        let (session, replica) = runtime.block_on(async {
             let session = Session::connect(&target, &SessionOptions::default()).await?;
-            let schema = Arc::new(session.schema(DATABASE).await?);
-            session.monitor(&schema, &replica).await?;
-            anyhow::Ok(session)
+            let replica = monitor(&session).await?;
+            anyhow::Ok((session, replica))
         })?;
         Ok(Self {
             replica,
@@ -127,6 +139,11 @@ impl<S: Sight> Watch<S> {
     /// Waits until there are so many remote MACs, and says when the last change came.
     pub(crate) fn wait(&self, rows: usize) -> Result<Instant> {
         self.wait_for(rows, "remote MACs in the database", |macs| macs.rows)
+    }
+
+    /// When there was a remote MAC for the first time.
+    pub(crate) fn first(&self) -> Result<Instant> {
+        self.state(|macs| macs.first)?.context("no remote MAC yet")
     }
 
     /// Waits until there were so many modifications since the beginning, and says when the last change came.
