@@ -334,7 +334,7 @@ impl Cloud {
     }
 
     /// Joins this cloud's network with others by hand, out of the same kernel parts that the product uses: a bridge between a
-    /// VXLAN device for the inside and one for the WAN, each with its flood list.
+    /// VXLAN device for the inside and one for the WAN, whose socket is where the WAN interface is, each with its flood list.
     ///
     /// # Errors
     /// The devices are there already, or the kernel refuses.
@@ -343,13 +343,17 @@ impl Cloud {
             netns,
             tunnel_ip,
             wan_ip,
-            ..
+            wan_netns,
         } = &self.gateway;
+        let elsewhere = wan_netns
+            .as_ref()
+            .map(|outside| format!("link-netns {}", outside.name()))
+            .unwrap_or_default();
         netns.ip(&format!(
             "link add stretched type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
              link set stretched addrgenmode none\n\
              link add inside type vxlan id {} local {tunnel_ip} dstport 4789 nolearning\n\
-             link add outside type vxlan id {wan_key} local {wan_ip} dstport 4789 nolearning\n\
+             link add outside {elsewhere} type vxlan id {wan_key} local {wan_ip} dstport 4789 nolearning\n\
              link set inside addrgenmode none mtu {TENANT_MTU} master stretched up\n\
              link set outside addrgenmode none mtu {TENANT_MTU} master stretched up\n\
              link set stretched mtu {TENANT_MTU} up",

@@ -1,5 +1,6 @@
 //! Raw batched netlink: the entries that `l2gw vtep` writes, into a bridge and a VXLAN device of its own; and the devices.
 
+use std::io::{Seek as _, Write as _};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,8 +10,8 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgeStpState, In6AddrGenMode, InfoBridge, InfoBridgePort,
-    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage,
+    InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -63,11 +64,25 @@ pub(crate) struct Networks {
     pub(crate) deleted: Duration,
 }
 
+/// What networks consist of beside a bridge, a VXLAN device inside and one on the WAN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Nothing.
+    Plain,
+    /// A pair of devices, one end in the bridge, with a filter on the other end: a VLAN of a port.
+    Vlans,
+    /// The WAN device's socket is in a network namespace of its own.
+    Elsewhere,
+}
+
 /// Makes so many networks in a fresh kernel: a bridge, a VXLAN device inside and one on the WAN, a host and a remote gateway
-/// that flood, a station with an address. Then deletes them, as many devices by one message as makes it no faster.
-pub(crate) fn networks(count: u32) -> Result<Networks> {
+/// that flood, a station with an address. Then deletes them, so many bridges by one message.
+pub(crate) fn networks(count: u32, form: Form, bridges_at_once: usize) -> Result<Networks> {
     let netns = Netns::create(&unique_prefix())?;
     netns.ip("address add 10.9.0.1/32 dev lo")?;
+    let outside = Netns::create(&unique_prefix())?;
+    outside.ip("address add 10.9.0.1/32 dev lo")?;
+    netns.ip(&format!("netns set {} {OUTSIDE}", outside.name()))?;
     let watch = KernelWatch::start(&netns)?;
     let start = netns.enter(|| {
         let mut kernel = Kernel::open()?;
@@ -75,27 +90,34 @@ pub(crate) fn networks(count: u32) -> Result<Networks> {
         let numbers: Vec<u32> = (0..count).collect();
         for chunk in numbers.chunks(BATCH / 4) {
             let networks = || chunk.iter().map(|number| Network::nth(*number));
-            kernel.write(networks().flat_map(Network::devices))?;
+            kernel.write(networks().flat_map(|network| network.devices(form)))?;
             // No netlink attribute says it, and it is half of the time if not said.
-            for name in networks().flat_map(|network| network.tunnels()) {
+            for name in networks().flat_map(|network| network.without_ipv6(form)) {
                 std::fs::write(format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "1")?;
             }
             for network in chunk.chunks(BATCH / 16) {
                 let network = network.iter().map(|number| Network::nth(*number));
-                kernel.write(network.flat_map(Network::contents))?;
+                kernel.write(network.flat_map(|network| network.contents(form)))?;
             }
         }
         Ok(start)
     })?;
-    let there = watch.wait_up(usize::try_from(3 * count)?)?;
+    let count = usize::try_from(count)?;
+    if form == Form::Vlans {
+        filters(&netns, count)?;
+        watch.wait_steered(count)?;
+    }
+    let devices = if form == Form::Vlans { 5 } else { 3 };
+    let there = watch.wait_up(devices * count)?;
     let start_of_deletion = Instant::now();
     netns.enter(|| {
         let mut kernel = Kernel::open()?;
-        let networks = || (0..count).map(Network::nth);
-        let tunnels = networks().flat_map(|network| [network.inside, network.wan]);
-        let bridges = networks().map(|network| network.bridge);
-        let doomed: Vec<u32> = tunnels.chain(bridges).collect();
-        for doomed in doomed.chunks(DOOMED_AT_ONCE) {
+        let networks = || (0..u32::try_from(count).unwrap_or(u32::MAX)).map(Network::nth);
+        // The other end of a pair goes with the first.
+        let first: Vec<u32> = networks().flat_map(|n| n.on_bridge(form)).collect();
+        let bridges: Vec<u32> = networks().map(|network| network.bridge).collect();
+        let first = first.chunks(DOOMED_AT_ONCE);
+        for doomed in first.chain(bridges.chunks(bridges_at_once)) {
             let mark = doomed.iter();
             let mark = mark.map(|index| (link(*index, vec![LinkAttribute::Group(DOOMED)]), 0));
             let mut message = LinkMessage::default();
@@ -112,6 +134,24 @@ pub(crate) fn networks(count: u32) -> Result<Networks> {
     })
 }
 
+/// A filter of one instruction on the far end of each network's pair, by one run of tc.
+fn filters(netns: &Netns, count: usize) -> Result<()> {
+    let commands = (0..count).map(|number| {
+        format!(
+            "qdisc add dev o{number} clsact\nfilter add dev o{number} ingress pref 1 protocol all \
+             bpf direct-action bytecode '1,6 0 0 4294967295'\n"
+        )
+    });
+    let mut script = tempfile::tempfile()?;
+    script.write_all(commands.collect::<String>().as_bytes())?;
+    script.rewind()?;
+    let mut tc = netns.command("tc");
+    run(tc.args(["-batch", "-"]).stdin(script)).map(drop)
+}
+
+/// What the network namespace of WAN devices' sockets is called in the other one.
+const OUTSIDE: i32 = 77;
+
 /// A link group of devices that are to go, and how many of them go by one message.
 const DOOMED: u32 = 0xd00;
 const DOOMED_AT_ONCE: usize = 64;
@@ -123,16 +163,21 @@ struct Network {
     bridge: u32,
     inside: u32,
     wan: u32,
+    /// Of the pair that stands for a VLAN: in the bridge, and towards the port.
+    inner: u32,
+    outer: u32,
 }
 
 impl Network {
     fn nth(number: u32) -> Self {
-        let first = 1_000 + 3 * number;
+        let first = 1_000 + 5 * number;
         Self {
             number,
             bridge: first,
             inside: first + 1,
             wan: first + 2,
+            inner: first + 3,
+            outer: first + 4,
         }
     }
 
@@ -140,7 +185,24 @@ impl Network {
         ["i", "w"].map(|side| format!("{side}{}", self.number))
     }
 
-    fn devices(self) -> Vec<(RouteNetlinkMessage, u16)> {
+    fn pair(self) -> [String; 2] {
+        ["v", "o"].map(|end| format!("{end}{}", self.number))
+    }
+
+    /// Devices that are to have no IPv6, by name.
+    fn without_ipv6(self, form: Form) -> Vec<String> {
+        let pair = (form == Form::Vlans).then(|| self.pair());
+        let pair = pair.into_iter().flatten();
+        self.tunnels().into_iter().chain(pair).collect()
+    }
+
+    /// Its bridge's ports.
+    fn on_bridge(self, form: Form) -> Vec<u32> {
+        let inner = (form == Form::Vlans).then_some(self.inner);
+        [self.inside, self.wan].into_iter().chain(inner).collect()
+    }
+
+    fn devices(self, form: Form) -> Vec<(RouteNetlinkMessage, u16)> {
         let [inside, wan] = self.tunnels();
         let bridge = InfoData::Bridge(vec![
             InfoBridge::ForwardDelay(0),
@@ -164,7 +226,7 @@ impl Network {
             ];
             (link(index, attributes), NLM_F_CREATE | NLM_F_EXCL)
         };
-        vec![
+        let mut devices = vec![
             device(
                 self.bridge,
                 format!("b{}", self.number),
@@ -173,10 +235,24 @@ impl Network {
             ),
             device(self.inside, inside, InfoKind::Vxlan, vxlan(20_000, 4789)),
             device(self.wan, wan, InfoKind::Vxlan, vxlan(10_000, 14789)),
-        ]
+        ];
+        if let (Form::Elsewhere, Some((RouteNetlinkMessage::NewLink(wan), _))) =
+            (form, devices.last_mut())
+        {
+            wan.attributes.push(LinkAttribute::LinkNetNsId(OUTSIDE));
+        }
+        if form == Form::Vlans {
+            let [inner, outer] = self.pair();
+            let mut other = LinkMessage::default();
+            other.header.index = self.outer;
+            other.attributes = vec![LinkAttribute::IfName(outer), LinkAttribute::Mtu(1500)];
+            let pair = InfoData::Veth(InfoVeth::Peer(other));
+            devices.push(device(self.inner, inner, InfoKind::Veth, pair));
+        }
+        devices
     }
 
-    fn contents(self) -> Vec<(RouteNetlinkMessage, u16)> {
+    fn contents(self, form: Form) -> Vec<(RouteNetlinkMessage, u16)> {
         let inet6 = vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)];
         let inet6 = vec![AfSpecUnspec::Inet6(inet6)];
         let port = |index, isolated| {
@@ -213,6 +289,10 @@ impl Network {
         messages.extend(entries.map(put));
         messages.extend(flood);
         messages.extend([self.inside, self.wan].map(|device| (up(device), 0)));
+        if form == Form::Vlans {
+            let pair = [attach(self.inner), up(self.inner), up(self.outer)];
+            messages.extend(pair.map(|message| (message, 0)));
+        }
         messages
     }
 }
@@ -343,8 +423,10 @@ mod tests {
     #[test]
     fn what_is_written_is_seen() -> Result<()> {
         assert!(write(1000)? > Duration::ZERO);
-        let networks = networks(10)?;
-        assert!(networks.made > Duration::ZERO && networks.deleted > Duration::ZERO);
+        for form in [Form::Plain, Form::Vlans, Form::Elsewhere] {
+            let networks = networks(10, form, 4)?;
+            assert!(networks.made > Duration::ZERO && networks.deleted > Duration::ZERO);
+        }
         Ok(())
     }
 }

@@ -8,21 +8,30 @@ use anyhow::Result;
 
 use crate::Plan;
 use crate::floor;
+use crate::floor::netlink::Form;
 use crate::measurement::{Budget, Measurement, Samples, Statistic, Unit};
 use crate::report::Section;
 
 /// Budgets, in seconds, bytes and pieces.
 const KERNEL_WITHIN: Budget = Budget::TimesFloor(2.0);
 const ONE_WITHIN: Budget = Budget::AtMost(0.01);
+const BESIDE_LOOKS_WITHIN: Budget = Budget::AtMost(0.05);
 const NETWORKS_WITHIN: Budget = Budget::AtMost(3.0);
 const DELETION_WITHIN: Budget = Budget::TimesFloor(1.3);
+/// The floor has no database, and programs of one instruction.
+const VLANS_WITHIN: Budget = Budget::TimesFloor(3.0);
 const RESTART_WITHIN: Budget = Budget::AtMost(3.0);
-/// One hundredth of a processor.
-const REST_WITHIN: Budget = Budget::AtMost(0.6);
+/// Probes for loops are nearly all of it, and to put one on the port nearly all of a probe (ADR 0014).
+const REST_WITHIN: Budget = Budget::TimesFloor(1.5);
 const NOTHING: Budget = Budget::AtMost(0.0);
 /// A sender that does not get the processor in time makes up for little of it: 1,000 are meant.
 const FRAMES_SENT: Budget = Budget::AtLeast(990.0);
 const IDLE: Budget = Budget::AtMost(20e6);
+
+/// Bridges that a message of raw netlink deletes: as many as the product's do at most (ADR 0016), and as many as make it no
+/// faster, whoever waits.
+const BRIDGES_AT_ONCE: usize = 8;
+const REGARDLESS: usize = 64;
 
 pub(crate) fn measure(plan: &Plan) -> Section {
     Section {
@@ -32,15 +41,19 @@ pub(crate) fn measure(plan: &Plan) -> Section {
               has its entry in the VXLAN device's forwarding database, in the bridge's, and its neighbour entry, and when a \
               device is up. In small transactions: 100 rows each, 32 under way, and the time begins with the last commit. \
               In one: the time begins with its commit, so it includes what ovsdb-server takes to tell of it, which is as much as the rest; its \
-              floor is a dump of the same rows by a client that keeps nothing, and then raw netlink. Networks: \
+              floor is a dump of the same rows by a client that keeps nothing, and then raw netlink. While everything is looked at: \
+              with --look-every 1, so that more often than not such a look is under way. Networks: \
               each has a bridge, a VXLAN device inside and one on the WAN, a host and a remote gateway that flood, and a \
               station with an address. Floors: the same entries, the same devices by raw batched netlink in a namespace of \
               its own. In one run single stations are declared in another network \
-              while networks are deleted; in the others nobody waits. Restart: every network \
+              while networks are deleted; in the others nobody waits; their floor deletes as many bridges by a message as the product does at \
+              most (more would keep others waiting), and what it takes with more, in the form with a network namespace, stands beside it. With VLANs: each network has \
+              one of a physical port, in the form that programs steer; until the last program is in place. In a network \
+              namespace: the WAN devices' sockets. Restart: every network \
               has its part of the stations; changes are those that the kernel notifies, less the station that is \
               declared to see it at work again; meanwhile two VMs send each other numbered datagrams across the gateway, \
               evenly, and lost are those that the other one did not get. At rest: every network is probed for loops on its VLAN of a physical port, \
-              and nothing else happens; the programs that the daemon runs count.",
+              and nothing else happens; the programs that the daemon runs count. Its floor: as many frames of that length, put on the same port bare.",
         outcome: measure_all(plan),
     }
 }
@@ -69,14 +82,21 @@ fn measure_all(plan: &Plan) -> Result<Vec<Measurement>> {
         runs.netlink.push_time(netlink);
         runs.dump_and_netlink.push_time(dump + netlink);
     }
+    gateway::beside_looks(plan, size, &mut runs)?;
     // Once with somebody who waits while they are deleted, and without.
     for n in 0..times.max(2) {
         gateway::networks(plan, size, n == 0, &mut runs)?;
-        let bare = floor::netlink::networks(size.networks)?;
+        let bare = floor::netlink::networks(size.networks, Form::Plain, BRIDGES_AT_ONCE)?;
         runs.netlink_networks.push_time(bare.made);
         runs.netlink_deletion.push_time(bare.deleted);
     }
     gateway::at_rest(plan, size, &mut runs)?;
+    let bare = floor::netlink::networks(size.networks, Form::Vlans, REGARDLESS)?;
+    runs.netlink_vlans.push_time(bare.made);
+    gateway::elsewhere(plan, size, &mut runs)?;
+    let bare = floor::netlink::networks(size.networks, Form::Elsewhere, REGARDLESS)?;
+    runs.netlink_elsewhere.push_time(bare.made);
+    runs.netlink_deletion_regardless.push_time(bare.deleted);
     gateway::most_networks(plan, size, &mut runs)?;
     Ok(runs.into_measurements(size))
 }
@@ -90,6 +110,7 @@ struct Runs {
     netlink: Samples,
     dump_and_netlink: Samples,
     one: Samples,
+    beside_looks: Samples,
     networks: Samples,
     netlink_networks: Samples,
     restart: Samples,
@@ -100,7 +121,13 @@ struct Runs {
     waited_for_deletion: Samples,
     deletion: Samples,
     netlink_deletion: Samples,
+    netlink_deletion_regardless: Samples,
+    vlans: Samples,
+    netlink_vlans: Samples,
     rest: Samples,
+    bare_rest: Samples,
+    elsewhere: Samples,
+    netlink_elsewhere: Samples,
     most_networks: Samples,
     memory: Samples,
     most_memory: Samples,
@@ -142,6 +169,11 @@ impl Runs {
                 self.one,
             )
             .budget(ONE_WITHIN, Statistic::Median),
+            Measurement::time(
+                format!("one MAC on top of {stations}, while everything is looked at"),
+                self.beside_looks,
+            )
+            .budget(BESIDE_LOOKS_WITHIN, Statistic::P99),
             Measurement::time(
                 format!("{networks} networks forwarding, after the transaction was sent"),
                 self.networks,
@@ -189,13 +221,39 @@ impl Runs {
                 format!("{networks} networks deleted, after the commit"),
                 self.deletion,
             )
-            .above(bare, self.netlink_deletion)
+            .above(
+                "raw netlink, as many bridges by a message",
+                self.netlink_deletion,
+            )
             .budget(DELETION_WITHIN, Statistic::Median),
+            Measurement::time(
+                format!(
+                    "{networks} networks deleted by raw netlink, {REGARDLESS} bridges by a message"
+                ),
+                self.netlink_deletion_regardless,
+            ),
+            Measurement::time(
+                format!(
+                    "{networks} networks with a VLAN of a port each (tc) forwarding, after the transaction was sent"
+                ),
+                self.vlans,
+            )
+            .above("raw batched netlink, and one run of tc", self.netlink_vlans)
+            .budget(VLANS_WITHIN, Statistic::Median),
             Measurement::time(
                 format!("processor time a minute, {networks} networks with a port, at rest"),
                 self.rest,
             )
+            .above("as many frames, sent bare", self.bare_rest)
             .budget(REST_WITHIN, Statistic::Median),
+            Measurement::time(
+                format!(
+                    "{networks} networks forwarding, their WAN in a network namespace, after the transaction was sent"
+                ),
+                self.elsewhere,
+            )
+            .above(bare, self.netlink_elsewhere)
+            .budget(NETWORKS_WITHIN, Statistic::Median),
             Measurement::time(
                 format!(
                     "{most_networks} networks forwarding, after the first transaction was sent"

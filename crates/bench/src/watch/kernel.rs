@@ -23,11 +23,13 @@ use crate::stations::{MAC_PREFIX, Mac, Station};
 /// Multicast groups of rtnetlink.h.
 const RTNLGRP_LINK: u32 = 1;
 const RTNLGRP_NEIGH: u32 = 3;
+const RTNLGRP_TC: u32 = 4;
 /// Message types of rtnetlink.h.
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+const RTM_NEWTFILTER: u16 = 44;
 /// `struct nlmsghdr`, `struct ndmsg` and `struct rtattr`, in bytes.
 const HEADER: usize = 16;
 const NDMSG: usize = 12;
@@ -61,7 +63,9 @@ struct Seen {
     neighbour: HashSet<Mac>,
     /// Interfaces that came up.
     up: HashSet<u32>,
-    /// When the last of these entries or interfaces came or went.
+    /// Interfaces that got a filter.
+    steered: HashSet<u32>,
+    /// When the last of these entries, interfaces or filters came or went.
     changed: Instant,
     /// Notifications of any kind.
     events: usize,
@@ -87,6 +91,13 @@ impl Seen {
             if let Some((interface, up)) = link(message) {
                 self.take_link(interface, up && kind == RTM_NEWLINK);
             }
+            return;
+        }
+        // `struct tcmsg`: family, 3 bytes of nothing, the interface.
+        let interface = number::<4>(message, 4).map(u32::from_ne_bytes);
+        if let (RTM_NEWTFILTER, Some(interface)) = (kind, interface) {
+            self.steered.insert(interface);
+            self.changed = Instant::now();
             return;
         }
         if !matches!(kind, RTM_NEWNEIGH | RTM_DELNEIGH) {
@@ -140,6 +151,7 @@ impl KernelWatch {
             socket.bind(&SocketAddr::new(0, 0))?;
             socket.add_membership(RTNLGRP_NEIGH)?;
             socket.add_membership(RTNLGRP_LINK)?;
+            socket.add_membership(RTNLGRP_TC)?;
             setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &SOCKET_BUFFER)?;
             let look_up = TimeVal::milliseconds(LOOK_UP_MS);
             setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &look_up)?;
@@ -150,6 +162,7 @@ impl KernelWatch {
             bridge: HashSet::new(),
             neighbour: HashSet::new(),
             up: HashSet::new(),
+            steered: HashSet::new(),
             changed: Instant::now(),
             events: 0,
             failed: None,
@@ -186,6 +199,12 @@ impl KernelWatch {
         self.wait_until(|seen| seen.up.len() == interfaces, wanted)
     }
 
+    /// Waits until so many interfaces got a filter since the start, and says when the last thing changed.
+    pub(crate) fn wait_steered(&self, interfaces: usize) -> Result<Instant> {
+        let wanted = || format!("{interfaces} interfaces with a filter");
+        self.wait_until(|seen| seen.steered.len() == interfaces, wanted)
+    }
+
     /// How many interfaces are up of those that came up since the start.
     pub(crate) fn up(&self) -> usize {
         lock(&self.seen).up.len()
@@ -209,18 +228,19 @@ impl KernelWatch {
             || {
                 let seen = lock(&self.seen);
                 format!(
-                    "{} tunnel, {} bridge and {} neighbour entries in the kernel, {} interfaces up: not {}",
+                    "{} tunnel, {} bridge and {} neighbour entries in the kernel, {} interfaces up, {} with a filter: not {}",
                     seen.tunnel.len(),
                     seen.bridge.len(),
                     seen.neighbour.len(),
                     seen.up.len(),
+                    seen.steered.len(),
                     wanted()
                 )
             },
         )
     }
 
-    /// Notifications of changes to links, forwarding and neighbour entries so far, whatever they were about.
+    /// Notifications of changes to links, forwarding and neighbour entries and filters so far, whatever they were about.
     pub(crate) fn events(&self) -> usize {
         lock(&self.seen).events
     }

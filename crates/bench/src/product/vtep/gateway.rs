@@ -13,6 +13,7 @@ use super::database::{Controller, JOINED_KEY};
 use super::{Runs, Size};
 use crate::Plan;
 use crate::floor;
+use crate::measurement::Samples;
 use crate::memory::Memory;
 use crate::processor;
 use crate::watch::kernel::KernelWatch;
@@ -23,10 +24,14 @@ const SETTLES_IN: Duration = Duration::from_secs(3);
 const REST: Duration = Duration::from_secs(30);
 /// Between two single MACs.
 const PAUSE: Duration = Duration::from_millis(50);
+/// So many times as many single MACs are declared beside looks at everything, to see several of these.
+const LOOKS: usize = 3;
 /// Changes in the kernel for one MAC: forwarding entries of the device and of the bridge, a neighbour entry.
 const CHANGES_PER_MAC: usize = 3;
 /// Devices of a network: bridge, inside, WAN.
 const DEVICES: u32 = 3;
+/// The physical port of networks that have one.
+const PORT: &str = "port";
 /// Networks written by one transaction where there are more than a thousand.
 const NETWORKS_AT_ONCE: u32 = 1_000;
 /// Frames a second, each way, across the gateway while it is restarted.
@@ -42,7 +47,12 @@ struct Gateway<'a> {
 
 impl<'a> Gateway<'a> {
     fn start(plan: &Plan, cloud: &'a Cloud) -> Result<Self> {
-        let mut installation = Installation::new(&plan.binary, cloud)?;
+        Self::start_with(plan, cloud, &[])
+    }
+
+    fn start_with(plan: &Plan, cloud: &'a Cloud, options: &[&str]) -> Result<Self> {
+        let installation = Installation::new(&plan.binary, cloud)?;
+        let mut installation = installation.with_vtep_options(options.iter().copied());
         installation.start_vtep()?;
         let vtep = installation.take_vtep()?;
         Ok(Self {
@@ -153,6 +163,32 @@ fn many_stations(
     floor::ovsdb::dump(&socket, all)
 }
 
+/// Single stations on top of many, while everything is looked at again and again.
+pub(super) fn beside_looks(plan: &Plan, size: Size, runs: &mut Runs) -> Result<()> {
+    let topology = one_gateway()?;
+    let mut gateway = Gateway::start_with(plan, topology.cloud(0)?, &["--look-every", "1"])?;
+    let outcome = singles(&mut gateway, size, runs);
+    gateway.explain(outcome)
+}
+
+fn singles(gateway: &mut Gateway<'_>, size: Size, runs: &mut Runs) -> Result<()> {
+    let Gateway {
+        kernel, controller, ..
+    } = gateway;
+    controller.networks(1)?;
+    controller.stations(1..size.stations)?;
+    kernel.wait(usize::try_from(size.stations)?)?;
+    sleep(SETTLES_IN);
+    for next in (size.stations..).take(LOOKS * size.singles) {
+        let committed = controller.stations(next..next + 1)?;
+        let there = kernel.wait(usize::try_from(next)? + 1)?;
+        runs.beside_looks
+            .push_time(there.saturating_duration_since(committed));
+        sleep(PAUSE);
+    }
+    Ok(())
+}
+
 /// Many networks: made, restarted, deleted, where somebody may wait meanwhile; between two clouds that another network joins.
 pub(super) fn networks(
     plan: &Plan,
@@ -257,19 +293,29 @@ fn fill(gateway: &mut Gateway<'_>, size: Size, runs: &mut Runs) -> Result<()> {
     gateway.take_down()
 }
 
-/// Networks that have ports, and in which nothing happens.
+/// Networks that have ports, and in which nothing happens once they are there.
 pub(super) fn at_rest(plan: &Plan, size: Size, runs: &mut Runs) -> Result<()> {
     let mut topology = one_gateway()?;
     let cloud = topology.clouds.first_mut().context("no cloud")?;
-    cloud.add_segment("port")?;
-    let mut gateway = Gateway::start(plan, topology.cloud(0)?)?;
+    cloud.add_segment(PORT)?;
+    // Every kernel has this form.
+    let form = ["--vlan-form", "tc"];
+    let mut gateway = Gateway::start_with(plan, topology.cloud(0)?, &form)?;
     let outcome = rest(&mut gateway, size, runs);
-    gateway.explain(outcome)
+    gateway.explain(outcome)?;
+    frames(topology.cloud(0)?, size, runs)
 }
 
 fn rest(gateway: &mut Gateway<'_>, size: Size, runs: &mut Runs) -> Result<()> {
-    gateway.controller.networks(size.networks)?;
-    gateway.kernel.wait(usize::try_from(size.networks)?)?;
+    let networks = usize::try_from(size.networks)?;
+    let (sent, _) = gateway.controller.networks(size.networks)?;
+    gateway.kernel.wait(networks)?;
+    let devices = usize::try_from(DEVICES * size.networks)?;
+    // The pairs, and the port, which is told of because it takes frames for any address now.
+    gateway.kernel.wait_up(devices + 2 * networks + 1)?;
+    // The port's own comes last.
+    let steered = gateway.kernel.wait_steered(networks + 1)?;
+    runs.vlans.push_time(steered.duration_since(sent));
     sleep(2 * SETTLES_IN);
     let used = |gateway: &Gateway<'_>| {
         let vtep = gateway.vtep.as_ref().context("l2gw vtep does not run")?;
@@ -280,5 +326,33 @@ fn rest(gateway: &mut Gateway<'_>, size: Size, runs: &mut Runs) -> Result<()> {
     let (after, took) = (used(gateway)?, since.elapsed());
     let a_minute = (after - before).div_duration_f64(took) * 60.0;
     runs.rest.push(a_minute);
+    gateway.take_down()
+}
+
+/// What as many frames as are sent at rest cost whoever sends them.
+fn frames(cloud: &Cloud, size: Size, runs: &mut Runs) -> Result<()> {
+    let netns = &cloud.gateway.netns;
+    let used = floor::frames::send(netns, PORT, size.networks, REST)?;
+    runs.bare_rest
+        .push_time(used.div_f64(REST.as_secs_f64()) * 60);
+    Ok(())
+}
+
+/// Networks whose tunnels to remote gateways run in a network namespace of their own.
+pub(super) fn elsewhere(plan: &Plan, size: Size, runs: &mut Runs) -> Result<()> {
+    let mut topology = one_gateway()?;
+    let cloud = topology.clouds.first_mut().context("no cloud")?;
+    cloud.move_wan()?;
+    let mut gateway = Gateway::start(plan, topology.cloud(0)?)?;
+    let outcome = set_up(&mut gateway, size, &mut runs.elsewhere);
+    gateway.explain(outcome)
+}
+
+fn set_up(gateway: &mut Gateway<'_>, size: Size, took: &mut Samples) -> Result<()> {
+    let (sent, _) = gateway.controller.networks(size.networks)?;
+    let devices = usize::try_from(DEVICES * size.networks)?;
+    let up = gateway.kernel.wait_up(devices)?;
+    let there = gateway.kernel.wait(usize::try_from(size.networks)?)?;
+    took.push_time(up.max(there).duration_since(sent));
     gateway.take_down()
 }
