@@ -1,5 +1,6 @@
 //! What a database URL means.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -28,6 +29,24 @@ pub(crate) async fn open(url: &str) -> Result<Threads, OpenError> {
     };
     let opened = tokio::task::spawn_blocking(open).await;
     opened.unwrap_or_else(|cause| Err(OpenError::engine("of this server", cause)))
+}
+
+impl Location {
+    /// Whether the two are one database, as far as their names tell.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(other)) => {
+                // Links may lead to it.
+                let file = |path: &PathBuf| {
+                    let found = std::fs::metadata(path).ok()?;
+                    Some((found.dev(), found.ino()))
+                };
+                one == other || file(one).is_some_and(|found| Some(found) == file(other))
+            }
+            (Self::Postgres(one), Self::Postgres(other)) => one.is(other),
+            _ => false,
+        }
+    }
 }
 
 impl FromStr for Location {

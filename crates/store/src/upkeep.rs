@@ -60,6 +60,14 @@ pub enum UpkeepError {
         /// What is wrong.
         cause: String,
     },
+    /// The source of a copy is its target.
+    #[error("{from} and {to} are the same database: rows are copied into another one")]
+    Same {
+        /// The source.
+        from: String,
+        /// The target.
+        to: String,
+    },
     /// A copy is not like its original.
     #[error("the copy is not like the original: {0}")]
     Different(String),
@@ -167,11 +175,13 @@ pub async fn backup(url: &str, file: &Path) -> Result<(), UpkeepError> {
 /// the two meanwhile.
 ///
 /// # Errors
-/// One of them is in use or cannot be opened; the target is not empty; rows differ.
+/// They are one; one of them is in use or cannot be opened; the target is not empty; rows differ.
 pub async fn copy(from: &str, to: &str) -> Result<Census, UpkeepError> {
     let target: Location = to.parse()?;
     let name = crate::without_password(to);
     blocking(from, move |source, from| match target {
+        // Otherwise each of our own two connections would be another server to the other one.
+        target if source.is(&target) => Err(UpkeepError::Same { from, to: name }),
         Location::File(path) => copy_from(source, from, sqlite::open_to_write(&path)?, &name),
         Location::Temporary => Err(UpkeepError::Missing(name)),
         Location::Postgres(server) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls::{self, Verification};
@@ -92,6 +92,25 @@ impl FromStr for Server {
     }
 }
 
+impl Server {
+    /// Whether the two are one database, as far as their names tell.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+
+    /// Hosts, ports and name; what is left out is what libpq takes for it.
+    fn place(&self) -> (&[Host], Vec<u16>, Option<&str>) {
+        /// PostgreSQL's own.
+        const PORT: u16 = 5432;
+        let ports = match self.config.get_ports() {
+            [] => vec![PORT],
+            ports => ports.to_vec(),
+        };
+        let name = self.config.get_dbname().or(self.config.get_user());
+        (self.config.get_hosts(), ports, name)
+    }
+}
+
 /// The URL of a database as logs and errors may show it; whatever is no URL is shown as it is.
 pub fn without_password(url: &str) -> String {
     let (place, parameters) = url.split_once('?').unwrap_or((url, ""));
@@ -115,8 +134,6 @@ pub fn without_password(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::config::Host;
-
     use super::*;
 
     #[test]

@@ -13,6 +13,7 @@ use crate::rows::{all, family, insert, names, plain, remote_gateway};
 
 on_every_engine! {
     a_database_that_is_in_use_tells_its_version_and_is_in_order,
+    a_database_is_not_copied_into_itself,
     rows_are_copied_with_their_order_and_revisions_into_either_engine,
     only_a_new_database_is_copied_into,
 }
@@ -36,6 +37,27 @@ async fn a_database_that_is_in_use_tells_its_version_and_is_in_order(engine: Eng
     assert_eq!(upkeep::version(&place.url).await.unwrap(), 1);
     let line = upkeep::check(&place.url).await.unwrap_err().to_string();
     assert!(line.contains("l2gw db upgrade"), "{line}");
+}
+
+async fn a_database_is_not_copied_into_itself(engine: Engine) {
+    let place = engine.place();
+    Store::open(&place.url).await.unwrap().close().await;
+    let line = upkeep::copy(&place.url, &place.url).await.unwrap_err();
+    assert!(line.to_string().contains("are the same database"), "{line}");
+}
+
+#[tokio::test]
+async fn a_link_to_a_database_is_the_same_database() {
+    let directory = tempfile::tempdir().unwrap();
+    let [file, link] = ["l2gw.db", "link.db"].map(|name| directory.path().join(name));
+    let [from, to] = [&file, &link].map(|path| path.to_str().unwrap().to_owned());
+    Store::open(&from).await.unwrap().close().await;
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let line = upkeep::copy(&from, &to).await.unwrap_err().to_string();
+    assert_eq!(
+        line,
+        format!("{from} and {to} are the same database: rows are copied into another one")
+    );
 }
 
 async fn rows_are_copied_with_their_order_and_revisions_into_either_engine(engine: Engine) {
