@@ -15,6 +15,7 @@
 //! | [`validate`] | bodies and query filters to rows and values |
 //! | [`devices`] | the device list of a gateway |
 //! | [`segments`] | the segments of a network that has several |
+//! | [`spelling`] | which known name somebody meant |
 //! | [`encode`] | rows to the JSON of answers |
 //! | [`status`] | BUILD, ACTIVE, DOWN, ERROR and why |
 //! | [`intent`] | what operators asked for, and what follows from it for one switch |
@@ -33,6 +34,7 @@ pub mod plan;
 pub mod resource;
 pub mod row;
 pub mod segments;
+pub mod spelling;
 pub mod status;
 pub mod switch;
 pub mod table;

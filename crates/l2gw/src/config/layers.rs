@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
+use model::spelling::closest;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
@@ -229,17 +230,10 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 }
 
 fn unknown(command: &Command, name: &str) -> String {
-    /// Less alike than this is no misspelling.
-    const ALIKE: f64 = 0.8;
-    let alike = |known: &str| strsim::jaro_winkler(&name.replace('_', "-"), known);
-    let best = options(command)
-        .map(|(known, _)| (alike(known), known))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((likeness, known)) if likeness >= ALIKE => {
-            format!("unknown option {name}; did you mean {known}?")
-        }
-        _ => format!("unknown option {name}; l2gw config example names them all"),
+    let known = options(command).map(|(known, _)| known);
+    match closest(&name.replace('_', "-"), known) {
+        Some(known) => format!("unknown option {name}; did you mean {known}?"),
+        None => format!("unknown option {name}; l2gw config example names them all"),
     }
 }
 

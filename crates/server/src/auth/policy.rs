@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use model::resource::Resource;
+use model::spelling::closest;
 use model::table;
 use serde_yaml_ng::{Mapping, Value};
 
@@ -151,8 +152,12 @@ impl Policy {
     fn understand(&self, name: &str, rule: &str) -> Result<Check, String> {
         let is_operation = VERBS.iter().any(|verb| name.starts_with(verb));
         // Only what is there by default has a gate that asks for it.
-        if is_operation && !Self::default().rules.contains_key(name) {
-            return Err("there is no such operation".to_owned());
+        let known = Self::default().rules;
+        if is_operation && !known.contains_key(name) {
+            return Err(match closest(name, known.keys().map(String::as_str)) {
+                Some(meant) => format!("there is no such operation; did you mean {meant}?"),
+                None => "there is no such operation".to_owned(),
+            });
         }
         expression::parse(rule)
     }

@@ -119,7 +119,11 @@ fn what_makes_no_sense_is_told_with_its_line() {
         ),
         (
             "'get_l2_gatway': '@'",
-            "4: get_l2_gatway: there is no such operation",
+            "4: get_l2_gatway: there is no such operation; did you mean get_l2_gateway?",
+        ),
+        (
+            "create_zebra: '@'",
+            "4: create_zebra: there is no such operation",
         ),
         ("a: role:x and", "4: a: a check is missing at the end"),
         ("a: and role:x", "4: a: a check is missing before 'and'"),
