@@ -1,9 +1,10 @@
 //! From an attribute of the resource table to an argument of a command, and from what was typed to JSON.
 //!
 //! The server alone judges values: what it takes for a MAC address, a VNI or a name is not repeated here. Only syntax that
-//! exists nowhere but on the command line is judged here: [`device`], [`station`] and truth values.
+//! exists nowhere but on the command line is judged here: [`device`], [`segment`], [`station`] and truth values.
 
 pub mod device;
+pub mod segment;
 pub mod station;
 
 use clap::builder::{
@@ -190,7 +191,7 @@ fn dashed(name: &str) -> String {
 
 /// Whether its option may be repeated to give several.
 fn is_list(shape: Shape) -> bool {
-    matches!(shape, Shape::Devices | Shape::FixedIps)
+    matches!(shape, Shape::Devices | Shape::FixedIps | Shape::Segments)
 }
 
 fn value_name(shape: Shape) -> &'static str {
@@ -209,7 +210,7 @@ fn value_name(shape: Shape) -> &'static str {
         Shape::Vni => "VNI",
         Shape::VlanText => "VLAN",
         Shape::Devices => "DEVICE",
-        Shape::Segments => "SEGMENTS",
+        Shape::Segments => "SEGMENT",
     }
 }
 
@@ -218,6 +219,7 @@ fn parser(shape: Shape) -> ValueParser {
         Shape::Bool => ValueParser::new(truth),
         Shape::Integer(..) | Shape::Vni => ValueParser::new(number),
         Shape::Devices => ValueParser::new(device::parse),
+        Shape::Segments => ValueParser::new(segment::parse),
         Shape::FixedIps => ValueParser::new(fixed_ip),
         Shape::BindingProfile => ValueParser::new(tunneling_ip),
         Shape::Word(words) => PossibleValuesParser::new(words).map(Value::from).into(),

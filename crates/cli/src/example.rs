@@ -81,7 +81,7 @@ fn value(resource: &'static Resource, attribute: &Attribute) -> &'static str {
         Shape::Integer(..) => "1400",
         Shape::Word(words) => words.first().copied().unwrap_or_default(),
         Shape::Devices => "'name=switch1,interface_names=eth1|100;eth2|200'",
-        Shape::Segments => r#"'[{"provider:network_type":"vxlan"}]'"#,
+        Shape::Segments => "network_type=vxlan,segmentation_id=456",
         Shape::Text(_) if attribute.name == "name" => name(resource.kind),
         Shape::Text(_) => "host1",
         Shape::Project => "84429618ed684296bc48eb120acf57bc",

@@ -341,3 +341,39 @@ async fn section_3_5_remote_mac_show() {
     +----------------+--------------------------------------+
     ");
 }
+
+#[tokio::test]
+async fn a_network_of_several_segments_is_typed_one_by_one() {
+    let service = Service::start().await.on(
+        "POST /v2.0/networks",
+        201,
+        json!({"network": {"id": "5b3e4c7e-6f0e-4d5e-8a44-4d6f8a1c7b10", "name": "net1"}}),
+    );
+    let segments = [
+        "network_type=vxlan,segmentation_id=5",
+        "network_type=vlan,physical_network=fabric,segmentation_id=7",
+    ];
+    let [one, other] = segments;
+    let typed = service
+        .types(&[
+            "network",
+            "create",
+            "net1",
+            "--segment",
+            one,
+            "--segment",
+            other,
+        ])
+        .await;
+    assert_eq!(typed.code, 0, "{}", typed.err);
+    let asked = service.asked();
+    let body = asked.split_once('{').map(|(_, body)| format!("{{{body}"));
+    let body: serde_json::Value = serde_json::from_str(&body.unwrap()).unwrap();
+    assert_eq!(
+        body["network"]["segments"],
+        json!([
+            {"provider:network_type": "vxlan", "provider:segmentation_id": 5},
+            {"provider:network_type": "vlan", "provider:physical_network": "fabric", "provider:segmentation_id": 7},
+        ])
+    );
+}

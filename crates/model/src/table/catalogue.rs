@@ -87,6 +87,7 @@ pub static NETWORK: Resource = Resource {
             FaultKind::SegmentsSetInConjunctionWithProviders,
             "Segments and provider values cannot both be set.",
         )
+        .flag("segment")
         .on_request()
         .since(6),
         Attribute::new("shared", Shape::Constant("false"), "Never shared")
