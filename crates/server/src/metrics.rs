@@ -27,7 +27,7 @@ use prometheus_client::registry::{Registry, Unit};
 use store::Store;
 
 use crate::account::{Account, Tally};
-use crate::api::method_not_allowed;
+use crate::api::{Bodies, method_not_allowed};
 use crate::audit::Audit;
 use crate::status::Board;
 
@@ -44,6 +44,7 @@ pub struct Metrics {
     board: Arc<Board>,
     census: Census,
     audit: Option<Audit>,
+    bodies: Bodies,
     started: jiff::Timestamp,
 }
 
@@ -108,12 +109,13 @@ async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
 
 impl Metrics {
     /// Of a server with this database and these controllers.
-    pub fn new(store: Store, board: Arc<Board>, audit: Option<Audit>) -> Self {
+    pub fn new(store: Store, board: Arc<Board>, audit: Option<Audit>, bodies: Bodies) -> Self {
         Self {
             requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)),
             census: Census::new(store, Arc::clone(&board)),
             board,
             audit,
+            bodies,
             started: jiff::Timestamp::now(),
         }
     }
@@ -152,6 +154,7 @@ impl Metrics {
                 failing,
             );
         }
+        self.register_bodies(&mut registry);
         let (accounts, tallies) = (self.board.accounts(), self.board.tallies());
         // Comparing 100,000 rows takes some milliseconds.
         let registry = tokio::task::spawn_blocking(move || {
@@ -161,6 +164,32 @@ impl Metrics {
         .await
         .map_err(|error| error.to_string())?;
         exposition::text(&registry, self.started)
+    }
+
+    /// What there is of the room that large bodies share.
+    fn register_bodies(&self, registry: &mut Registry) {
+        let gauge = |value: usize| {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(rows(value));
+            gauge
+        };
+        registry.register_with_unit(
+            "http_bodies_room",
+            "Room that the large bodies of all requests have together",
+            Unit::Bytes,
+            gauge(self.bodies.all()),
+        );
+        registry.register_with_unit(
+            "http_bodies_room_taken",
+            "Room that bodies have of it until their requests are answered",
+            Unit::Bytes,
+            gauge(self.bodies.taken()),
+        );
+        registry.register(
+            "http_bodies_waiting",
+            "Bodies that wait for room",
+            gauge(self.bodies.waiting()),
+        );
     }
 }
 

@@ -10,17 +10,15 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 use openstack::Validator;
-use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::audit::Audit;
+use crate::api::Api;
 use crate::health::{self, Health};
 use crate::http::{self, Bounds};
 use crate::metrics::{self, Metrics};
 use crate::options::Listen;
 use crate::serve::StartError;
-use crate::status::Board;
 
 /// Options of `l2gw server` for those who watch it.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -45,18 +43,24 @@ pub(crate) struct Operations {
 
 /// Puts what operators' tools ask for in front of the API.
 pub(crate) async fn in_front_of(
-    api: Router,
+    router: Router,
     options: OperationsOptions,
     listen: &Listen,
-    store: &Store,
-    board: &Arc<Board>,
-    audit: Option<Audit>,
+    behind: &Api,
     keystone: Option<&Validator>,
 ) -> Result<Operations, StartError> {
+    let Api {
+        store,
+        board,
+        audit,
+        bodies,
+        ..
+    } = behind;
     let metrics = Arc::new(Metrics::new(
         store.clone(),
         Arc::clone(board),
         audit.clone(),
+        bodies.clone(),
     ));
     let health = |detailed| {
         health::routes(Health {
@@ -68,7 +72,7 @@ pub(crate) async fn in_front_of(
             detailed,
         })
     };
-    let measured = api.layer(middleware::from_fn_with_state(
+    let measured = router.layer(middleware::from_fn_with_state(
         Arc::clone(&metrics),
         metrics::measure,
     ));

@@ -191,7 +191,7 @@ impl Server {
             audit: audit.clone(),
         };
         let board = Arc::clone(&controllers.board);
-        let router = router(Api {
+        let api = Api {
             store: store.clone(),
             report: Arc::new(move |row| board.report(row)),
             board: Arc::clone(&controllers.board),
@@ -203,14 +203,12 @@ impl Server {
             },
             audit: audit.clone(),
             bodies: Bodies::new(limits),
-        });
+        };
         let operations = operations::in_front_of(
-            router,
+            router(api.clone()),
             options.operations,
             &options.listen,
-            &store,
-            &controllers.board,
-            audit.clone(),
+            &api,
             reload.auth.keystone(),
         )
         .await?;

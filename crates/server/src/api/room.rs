@@ -72,9 +72,25 @@ impl Bodies {
         }
     }
 
+    /// Room for so many bytes there is in all.
+    pub(crate) fn all(&self) -> usize {
+        self.limits.bodies.max(self.limits.body)
+    }
+
+    /// So many bytes of it somebody has, to the next kilobyte.
+    pub(crate) fn taken(&self) -> usize {
+        let free = self.free.available_permits().saturating_mul(PIECE);
+        self.all().saturating_sub(free)
+    }
+
+    /// So many bodies wait for room.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody waits for room.
     pub(super) fn are_crowded(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.waiting() > 0
     }
 }
 
@@ -108,5 +124,32 @@ impl<'w> Waiting<'w> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_taken_and_who_waits_can_be_told() {
+        let bodies = Bodies::new(Limits {
+            body: 1 << 20,
+            bodies: 2 << 20,
+            ..Limits::DEFAULT
+        });
+        let told = || (bodies.all(), bodies.taken(), bodies.waiting());
+        assert_eq!(told(), (2 << 20, 0, 0));
+        let one = bodies.room(1 << 20).await.unwrap();
+        let _other = bodies.room(1 << 20).await.unwrap();
+        assert_eq!(told(), (2 << 20, 2 << 20, 0));
+        {
+            let mut third = std::pin::pin!(bodies.room(SMALL));
+            let waits = tokio::time::timeout(std::time::Duration::ZERO, &mut third).await;
+            assert!(waits.is_err());
+            assert_eq!(told(), (2 << 20, 2 << 20, 1));
+        }
+        drop(one);
+        assert_eq!(told(), (2 << 20, 1 << 20, 0));
     }
 }

@@ -12,6 +12,9 @@ use crate::fixture::Fixture;
 /// Every metric that the server tells, with its type: dashboards and alarms depend on them.
 const NAMES: &str = "\
 l2gw_build info
+l2gw_http_bodies_room_bytes gauge
+l2gw_http_bodies_room_taken_bytes gauge
+l2gw_http_bodies_waiting gauge
 l2gw_http_request_duration_seconds histogram
 l2gw_resources gauge
 l2gw_switch_connected gauge
