@@ -12,8 +12,9 @@ use crate::schema::{Dialect, migration};
 /// "l2gw": names the advisory lock of the one server that writes.
 const LOCK: i32 = i32::from_be_bytes(*b"l2gw");
 
-/// How long the lock may take: the server that had it may be ending just now.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the lock may take: the server that had it may be ending just now, or PostgreSQL still at what a killed one
+/// had asked for last.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the version is.
 const VERSION: &str = "l2gw_schema";
