@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use model::switch::{
     Locator, LogicalSwitch, LogicalSwitchName, PhysicalPort, PortVlan, RemoteMac, SwitchState,
@@ -191,15 +192,25 @@ pub(crate) fn open() -> Kernel {
 
 /// Looks until the kernel has told all there is to tell of what was done; of a carrier that comes it tells later.
 pub(crate) fn settle(kernel: &mut Kernel) {
-    for _ in 0..100 {
-        kernel.observe().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        if !kernel.is_stale().unwrap() {
-            return;
+    let begun = Instant::now();
+    let mut news = begun;
+    kernel.observe().unwrap();
+    while news.elapsed() < LINK_WATCH {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "the kernel does not come to rest"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+        if kernel.is_stale().unwrap() {
+            kernel.observe().unwrap();
+            news = Instant::now();
         }
     }
-    panic!("the kernel does not come to rest");
 }
+
+/// The kernel tells of carriers that came and went once a second at most (net/core/link_watch.c), that is up to a second
+/// after what caused it.
+const LINK_WATCH: Duration = Duration::from_millis(1_100);
 
 /// What a fresh look finds.
 pub(crate) fn seen() -> KernelState {
