@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::switch::PhysicalPort;
-use crate::value::VlanId;
+use crate::switch::{Locator, PhysicalPort, PortVlan};
+use crate::value::{VlanId, Vni};
 
 fn name(n: u8) -> LogicalSwitchName {
     LogicalSwitchName::new(format!("net{n}"))
