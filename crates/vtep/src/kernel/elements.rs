@@ -2,6 +2,7 @@
 //! thousands of them are read more often than a program should be started for.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -53,6 +54,14 @@ pub struct Count {
     pub packets: u64,
     /// Their bytes: of tunnels from the outer IP header on.
     pub bytes: u64,
+}
+
+/// As a script states what an element begins to count from (nft(8), counter statement).
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { packets, bytes } = self;
+        write!(f, "counter packets {packets} bytes {bytes}")
+    }
 }
 
 /// What identifies an element of a set.

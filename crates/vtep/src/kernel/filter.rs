@@ -32,7 +32,7 @@ use serde::Deserialize;
 use super::desired::{NodeConfig, VXLAN_PORT};
 use super::elements::Count;
 use super::name::fingerprint;
-use super::nft::Listing;
+use super::nft::{Element, Listing};
 use super::state::{Filter, GROUP, Peer};
 use super::traffic::Counts;
 use super::underlay::{End, Side, Underlay};
@@ -280,8 +280,8 @@ fn list<T: Display + Ord>(held: &BTreeSet<T>, counted: Option<&BTreeMap<T, Count
     let mut list = String::new();
     for element in held {
         let _ = write!(list, "{}{element}", if list.is_empty() { "" } else { ", " });
-        if let Some(Count { packets, bytes }) = counted.and_then(|it| it.get(element)) {
-            let _ = write!(list, " counter packets {packets} bytes {bytes}");
+        if let Some(count) = counted.and_then(|it| it.get(element)) {
+            let _ = write!(list, " {count}");
         }
     }
     list
@@ -316,7 +316,7 @@ pub(crate) fn observe() -> io::Result<Option<Filter>> {
     Ok(nft::table("inet")?.map(listed))
 }
 
-fn listed(listing: Listing<Element>) -> Filter {
+fn listed(listing: Listing<Element<Found>>) -> Filter {
     let mut filter = Filter {
         rules: listing.rules,
         ..Filter::default()
@@ -326,14 +326,8 @@ fn listed(listing: Listing<Element>) -> Filter {
             continue;
         }
         for element in set.elements {
-            let known = match element {
-                Element::Bare(found)
-                | Element::Counting {
-                    elem: Counting { val: found },
-                } => filter.take(&set.name, found),
-                Element::Other(_) => false,
-            };
-            if !known {
+            let known = element.value();
+            if !known.is_some_and(|found| filter.take(&set.name, found)) {
                 // Not of our making: as good as a foreign rule, the whole table is written anew.
                 let foreign = format!("foreign element in {}", set.name);
                 filter.rules.push(foreign);
@@ -343,20 +337,7 @@ fn listed(listing: Listing<Element>) -> Filter {
     filter
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Element {
-    Bare(Found),
-    Counting { elem: Counting },
-    Other(serde::de::IgnoredAny),
-}
-
-/// What it counted is of no interest to whoever asks what is in place.
-#[derive(Deserialize)]
-struct Counting {
-    val: Found,
-}
-
+/// What our sets hold.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Found {

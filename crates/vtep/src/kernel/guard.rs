@@ -14,12 +14,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io;
 
-use serde::Deserialize;
-
 use super::counters::Counters;
 use super::elements::{self, Count, Family};
 use super::name::{InterfaceName, fingerprint};
-use super::nft::{self, ListedSet};
+use super::nft::{self, Element, ListedSet};
 use super::state::KernelState;
 
 const TABLE: &str = "bridge l2gw";
@@ -92,9 +90,7 @@ pub(super) fn put(guard: Option<&Guard>) -> io::Result<()> {
         // Unless it can't be read, which is no reason to let tagged frames pass.
         let counts = elements::counted::<InterfaceName>(Family::Bridge, set).unwrap_or_default();
         let element = |port| match counts.get(port) {
-            Some(Count { packets, bytes }) => {
-                format!("\"{port}\" counter packets {packets} bytes {bytes}")
-            }
+            Some(count) => format!("\"{port}\" {count}"),
             None => format!("\"{port}\""),
         };
         let elements: Vec<String> = guard.ports.iter().map(element).collect();
@@ -117,46 +113,24 @@ pub(super) fn put(guard: Option<&Guard>) -> io::Result<()> {
 
 /// What is in place; nothing where there is no table of ours.
 pub(super) fn observe() -> io::Result<Option<Guard>> {
-    let Some(listing) = nft::table::<Element>("bridge")? else {
+    let Some(listing) = nft::table::<Element<String>>("bridge")? else {
         return Ok(None);
     };
     let mut guard = Guard {
         rules: listing.rules,
         ..Guard::default()
     };
-    let held = |set: &ListedSet<Element>| {
-        let names = set.elements.iter().map(Element::name);
+    let held = |set: ListedSet<Element<String>>| {
+        let names = set.elements.into_iter().filter_map(Element::value);
         names.filter_map(|name| name.parse().ok()).collect()
     };
-    let sets: BTreeSet<BTreeSet<InterfaceName>> = listing.sets.iter().map(held).collect();
+    let sets: BTreeSet<BTreeSet<InterfaceName>> = listing.sets.into_iter().map(held).collect();
     if sets.len() > 1 {
         // Not of our making: as good as a foreign rule.
         guard.rules.push("sets that differ".to_owned());
     }
     guard.ports = sets.into_iter().flatten().collect();
     Ok(Some(guard))
-}
-
-/// An interface, with what it counted or without.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Element {
-    Bare(String),
-    Counting { elem: Counting },
-}
-
-#[derive(Deserialize)]
-struct Counting {
-    val: String,
-}
-
-impl Element {
-    fn name(&self) -> &str {
-        match self {
-            Self::Bare(name) => name,
-            Self::Counting { elem } => &elem.val,
-        }
-    }
 }
 
 /// Puts what passed in place of what the interfaces of guarded ports counted.

@@ -37,6 +37,33 @@ pub(super) struct ListedSet<E> {
     pub(super) elements: Vec<E>,
 }
 
+/// An element of a set. What it counted is of no interest to whoever asks what is in place.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Element<T> {
+    Bare(T),
+    Counting { elem: Counting<T> },
+    Other(IgnoredAny),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Counting<T> {
+    val: T,
+}
+
+impl<T> Element<T> {
+    /// What it is; nothing where such a thing is not known.
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Bare(value)
+            | Self::Counting {
+                elem: Counting { val: value },
+            } => Some(value),
+            Self::Other(_) => None,
+        }
+    }
+}
+
 /// The table of ours of a family, if it is there.
 pub(super) fn table<E: DeserializeOwned>(family: &str) -> io::Result<Option<Listing<E>>> {
     listed(&["table", family, "l2gw"])
