@@ -309,23 +309,21 @@ impl Worker {
         let replica = &self.replica;
         let looked =
             asked.and_then(|asked| replica.read(|database| asked.patched(database?, config)));
-        let wrong = match (looked, &mut self.asked) {
-            // With news that no pass has seen there is nothing to compare.
-            (Some((mut looked, _)), Some(asked)) if looked.mark == asked.mark => {
-                looked.wanted.cut(off(&self.cuts.all()));
-                let wrong = looked.wanted.desired() != asked.wanted.desired();
-                if wrong {
-                    tracing::warn!(
-                        "what was kept of the database was wrong: beginning anew with it"
-                    );
-                    std::mem::swap(asked, &mut looked);
-                }
-                // To let go of hundreds of thousands of entries takes a while, and somebody may wait.
-                tokio::task::spawn_blocking(move || drop((survey, looked)));
-                wrong
+        let mut wrong = false;
+        let mut looked = looked.map(|(looked, _)| looked);
+        // With news that no pass has seen there is nothing to compare.
+        if let (Some(looked), Some(asked)) = (&mut looked, &mut self.asked)
+            && looked.mark == asked.mark
+        {
+            looked.wanted.cut(off(&self.cuts.all()));
+            wrong = looked.wanted.desired() != asked.wanted.desired();
+            if wrong {
+                tracing::warn!("what was kept of the database was wrong: beginning anew with it");
+                std::mem::swap(asked, looked);
             }
-            _ => false,
-        };
+        }
+        // To let go of hundreds of thousands of entries takes a while, and somebody may wait.
+        tokio::task::spawn_blocking(move || drop((survey, looked)));
         Ok(self.kernel.is_stale()? || wrong || self.unwritten)
     }
 
