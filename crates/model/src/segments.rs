@@ -18,9 +18,16 @@ pub const NETWORK_TYPES: &[&str] = &["vxlan", "vlan", "flat", "local", "gre", "g
 /// Longest name of an underlay, in characters (`neutron_lib.db.constants`: the column of network segments).
 pub const MAX_PHYSICAL_NETWORK: usize = 64;
 
+/// What all attributes of a segment begin with.
+pub const PREFIX: &str = "provider:";
+
+/// The attributes of a segment.
+pub const ATTRIBUTES: [&str; 3] = [TYPE, KEY, UNDERLAY];
+
 const TYPE: &str = "provider:network_type";
 const UNDERLAY: &str = "provider:physical_network";
-const KEY: &str = "provider:segmentation_id";
+/// The one that is a number.
+pub const KEY: &str = "provider:segmentation_id";
 
 /// One segment of a network.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,7 +82,7 @@ fn segment(value: &Value) -> Result<Segment, Fault> {
     };
     if let Some(unknown) = object
         .keys()
-        .find(|key| ![TYPE, UNDERLAY, KEY].contains(&key.as_str()))
+        .find(|key| !ATTRIBUTES.contains(&key.as_str()))
     {
         return Err(Fault::new(
             FaultKind::InvalidBody,

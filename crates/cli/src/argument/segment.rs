@@ -2,10 +2,9 @@
 //!
 //! The keys are those of Neutron's extension multi-provider, with or without its prefix `provider:`.
 
+use model::segments::{ATTRIBUTES, KEY, PREFIX};
 use serde_json::{Map, Value};
 use thiserror::Error;
-
-const KEYS: [&str; 3] = ["network_type", "segmentation_id", "physical_network"];
 
 /// A text that is no segment.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,18 +32,22 @@ pub fn parse(text: &str) -> Result<Value, BadSegment> {
         let (key, value) = piece
             .split_once('=')
             .ok_or_else(|| BadSegment::NoValue(piece.to_owned()))?;
-        let bare = key.strip_prefix("provider:").unwrap_or(key);
-        let known = KEYS.into_iter().find(|known| *known == bare);
+        let mut known = ATTRIBUTES.into_iter();
+        let known = known.find(|known| *known == key || bare(known) == key);
         let known = known.ok_or_else(|| BadSegment::UnknownKey(key.to_owned()))?;
         let value = match value.parse::<i64>() {
-            Ok(number) if known == "segmentation_id" => number.into(),
+            Ok(number) if known == KEY => number.into(),
             _ => Value::from(value),
         };
-        if segment.insert(format!("provider:{known}"), value).is_some() {
-            return Err(BadSegment::Repeated(known));
+        if segment.insert(known.to_owned(), value).is_some() {
+            return Err(BadSegment::Repeated(bare(known)));
         }
     }
     Ok(segment.into())
+}
+
+fn bare(attribute: &'static str) -> &'static str {
+    attribute.strip_prefix(PREFIX).unwrap_or(attribute)
 }
 
 #[cfg(test)]
