@@ -17,17 +17,21 @@ fn socket(directory: &TempDir) -> (std::path::PathBuf, Endpoint) {
     (path, endpoint)
 }
 
+/// Pauses up to so many milliseconds; rests have no end.
+fn pausing(first: u64, longest: u64) -> ConnectionOptions {
+    ConnectionOptions {
+        session: SessionOptions::default(),
+        first_pause: Duration::from_millis(first),
+        longest_pause: Duration::from_millis(longest),
+        longest_rest: AGES,
+    }
+}
+
 #[tokio::test]
 async fn who_is_away_is_dialled_at_the_longest_pause_however_long_that_takes() {
     let directory = tempfile::tempdir().unwrap();
     let (path, endpoint) = socket(&directory);
-    let options = ConnectionOptions {
-        session: SessionOptions::default(),
-        first_pause: Duration::from_millis(1),
-        longest_pause: Duration::from_millis(20),
-        longest_rest: AGES,
-    };
-    let connection: Connection<Names> = Connection::start(endpoint, DB, options);
+    let connection: Connection<Names> = Connection::start(endpoint, DB, pausing(1, 20));
     // Pauses that went on doubling would last for ages long before that.
     let mut in_vain = 0;
     until(&connection, |link| {
@@ -45,13 +49,7 @@ async fn who_hangs_up_again_and_again_is_given_longer_and_longer_rests() {
     let directory = tempfile::tempdir().unwrap();
     let (path, endpoint) = socket(&directory);
     let listener = UnixListener::bind(path).unwrap();
-    let options = ConnectionOptions {
-        session: SessionOptions::default(),
-        first_pause: Duration::from_millis(10),
-        longest_pause: Duration::from_millis(10),
-        longest_rest: AGES,
-    };
-    let _connection: Connection<Names> = Connection::start(endpoint, DB, options);
+    let _connection: Connection<Names> = Connection::start(endpoint, DB, pausing(10, 10));
     let mut sessions = 0;
     let accepting = async {
         loop {

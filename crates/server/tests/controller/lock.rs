@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hardware_vtep::Database;
 use model::resource::Kind;
 use model::status::Status;
-use ovsdb::{Connection, ConnectionOptions};
+use ovsdb::{Connection, ConnectionOptions, Lock, Session};
 
 use crate::bench::{Bench, Stretch};
 use crate::continuity::versions;
@@ -33,18 +33,24 @@ async fn until_locked_out(bench: &Bench) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_loses_the_lock_stops_writing_says_so_and_goes_on_when_it_is_back() {
-    let bench = Bench::new().await;
+/// A network that is on the switch, and somebody else who has taken the lock since; kept as long as that is held.
+async fn taken_over(bench: &Bench) -> (Stretch, Connection<Database>, Session, Lock) {
     let stretch = Stretch::new("p1", 123);
     bench.insert(stretch.rows()).await;
     let id = stretch.connection.id();
     bench.until_status(CONNECTION, id, Status::Active).await;
-
-    let thief = another(&bench);
+    let thief = another(bench);
     let (session, _) = thief.up().await;
     let lock = session.steal("l2gw").await.unwrap();
-    until_locked_out(&bench).await;
+    until_locked_out(bench).await;
+    (stretch, thief, session, lock)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_loses_the_lock_stops_writing_says_so_and_goes_on_when_it_is_back() {
+    let bench = Bench::new().await;
+    let (stretch, _thief, session, lock) = taken_over(&bench).await;
+    let id = stretch.connection.id();
     // What is there is still told: nobody took it away.
     assert_eq!(bench.report(CONNECTION, id).await.status, Status::Active);
 
@@ -97,15 +103,7 @@ async fn who_comes_second_waits_and_follows_when_the_first_one_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_locked_out_learns_who_writes_and_since_when() {
     let bench = Bench::new().await;
-    let stretch = Stretch::new("p1", 123);
-    bench.insert(stretch.rows()).await;
-    let id = stretch.connection.id();
-    bench.until_status(CONNECTION, id, Status::Active).await;
-
-    let thief = another(&bench);
-    let (session, _) = thief.up().await;
-    session.steal("l2gw").await.unwrap();
-    until_locked_out(&bench).await;
+    let (stretch, _thief, session, _lock) = taken_over(&bench).await;
     let words = || bench.account().told().withheld.unwrap().to_string();
     let year = jiff::Timestamp::now().strftime("%Y-").to_string();
     assert!(
