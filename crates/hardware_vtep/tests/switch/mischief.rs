@@ -19,7 +19,7 @@ pub(crate) enum Mischief {
     Nonsense(u8, prop::sample::Index),
     /// Another key for a locator, under all rows that use it.
     Rekey(prop::sample::Index, i64),
-    /// A network loses its mark, or gets another name.
+    /// A network gets another name, or loses its mark; and another key with it.
     Rename(prop::sample::Index),
     Disown(prop::sample::Index),
 }
@@ -141,7 +141,10 @@ pub(crate) async fn do_mischief(switch: &Switch, mischief: &Mischief) {
         }
         Mischief::Disown(at) => {
             if let Some(uuid) = network(at).await {
-                let all = Row::new().with("other_config", Datum::Map(Vec::new()));
+                // With such a key, too: it is somebody else's network from now on.
+                let all = Row::new()
+                    .with("other_config", Datum::Map(Vec::new()))
+                    .with("tunnel_key", key);
                 switch
                     .transact([Operation::update("Logical_Switch", uuid, all)])
                     .await;
