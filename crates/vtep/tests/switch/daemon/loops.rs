@@ -176,8 +176,12 @@ fn a_frame_that_goes_round_does_so_for_less_than_a_second() {
     in_namespace(|| async {
         let outside = Outside::new();
         let (switch, _controller) = forwarding(OPTIONS, &on_both_ports()).await;
-        let mut turned = Vec::new();
-        for round in 0..variable("L2GW_CUTS").unwrap_or(3) {
+        let mut turned: Vec<(Duration, usize)> = Vec::new();
+        let rounds = variable("L2GW_CUTS").unwrap_or(3);
+        for round in 0..rounds + 30 {
+            if round >= rounds && !turned.is_empty() {
+                break;
+            }
             let station = mac(0x1000 + round);
             let [eth8, _] = captures(&outside);
             outside.join();
@@ -200,11 +204,15 @@ fn a_frame_that_goes_round_does_so_for_less_than_a_second() {
                 "it turned for {probes} rounds of probes, {:?}",
                 last - first
             );
-            turned.push((last - first, copies.len()));
+            // A ring may be cut, for a probe came back, before the frame is in it: that says nothing, and is tried again.
+            if copies.len() > 2 {
+                turned.push((last - first, copies.len()));
+            }
             outside.part();
             release(&switch, "net-a").await.unwrap();
             until_off(&[]).await;
         }
+        assert!(!turned.is_empty(), "there was no loop");
         turned.sort_unstable();
         let median = turned[turned.len() / 2];
         println!(
@@ -214,10 +222,6 @@ fn a_frame_that_goes_round_does_so_for_less_than_a_second() {
         );
         // Whoever else holds the kernel's one lock for devices, as others' tests do, holds up a cut.
         assert!(median.0 <= Duration::from_secs(1), "{turned:?}");
-        assert!(
-            turned.iter().any(|(_, copies)| *copies > 2),
-            "there was no loop: {turned:?}"
-        );
     });
 }
 
