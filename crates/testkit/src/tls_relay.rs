@@ -13,38 +13,39 @@ use crate::daemon::Daemon;
 /// How long it may take until it listens, on a machine with other things to do.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Certificate, key, host and port of the server; the port it listens on is printed.
+/// Certificate, key, host and port of the server; the port it listens on is printed. One thread carries both directions:
+/// OpenSSL does not let two use a connection at once, and Python locks none before 3.13.
 const RELAY: &str = r#"
-import socket, socketserver, ssl, sys, threading
+import asyncio, ssl, sys
 certificate, key, host, port = sys.argv[1:]
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate, key)
 
-def pass_on(source, sink):
+async def pass_on(source, sink):
     try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
     except OSError:
         pass
+    finally:
+        sink.close()
 
-class Relay(socketserver.BaseRequestHandler):
-    def handle(self):
-        try:
-            client = context.wrap_socket(self.request, server_side=True)
-        except (OSError, ssl.SSLError) as failure:
-            print("handshake:", failure, flush=True)
-            return
-        with client, socket.create_connection((host, int(port))) as server:
-            threading.Thread(target=pass_on, args=(client, server), daemon=True).start()
-            pass_on(server, client)
+async def relay(reader, writer):
+    try:
+        from_server, to_server = await asyncio.open_connection(host, port)
+    except OSError as failure:
+        print("server:", failure, flush=True)
+        writer.close()
+        return
+    await asyncio.gather(pass_on(reader, to_server), pass_on(from_server, writer))
 
-class Server(socketserver.ThreadingTCPServer):
-    daemon_threads = True
+async def serve():
+    listener = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
+    print("listening on", listener.sockets[0].getsockname()[1], flush=True)
+    await listener.serve_forever()
 
-with Server(("127.0.0.1", 0), Relay) as listener:
-    print("listening on", listener.server_address[1], flush=True)
-    listener.serve_forever()
+asyncio.run(serve())
 "#;
 
 /// A running relay. Dropping it ends it.
