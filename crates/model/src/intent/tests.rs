@@ -236,6 +236,20 @@ fn changing_a_remote_gateways_address_moves_what_leads_there() {
 }
 
 #[test]
+fn a_tunnel_is_watched_where_one_of_the_remote_gateways_of_its_address_asks_for_it() {
+    for (older, younger) in [(true, false), (false, true), (false, false)] {
+        let mut rows = picture();
+        let mut second = remote_gateway(30, "203.0.113.2");
+        second.set("bfd", Value::Bool(younger));
+        rows.extend([second, connection(31, 1, 30, 457, true)]);
+        rows[4].set("bfd", Value::Bool(older));
+        let desired = intent(&rows).desired(&switches(&["bgw"]));
+        let asked = BTreeMap::from([("203.0.113.2".parse().unwrap(), older || younger)]);
+        assert_eq!(desired.bfd, asked, "older: {older}, younger: {younger}");
+    }
+}
+
+#[test]
 fn deleting_a_connection_takes_its_macs_along() {
     let mut with = intent(&picture());
     with.remove(Kind::L2RemoteGatewayConnection, id(21));
