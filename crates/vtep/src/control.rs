@@ -12,11 +12,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use crate::daemon::state_dir;
 use crate::error::Error;
-use crate::lock::Lock;
 use crate::loops::{Cuts, release_on_disk};
 use crate::options::ReleaseOptions;
+use crate::state_dir::{self, Lock};
 
 /// A daemon answers at once; it does not wait for the kernel.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -93,7 +92,7 @@ fn answer(request: &str, cuts: &Cuts) -> String {
 /// # Errors
 /// It is not cut, or the daemon does not answer.
 pub(crate) async fn release(options: &ReleaseOptions) -> Result<String, Error> {
-    let directory = state_dir(&options.state_dir)?;
+    let directory = state_dir::absolute(&options.state_dir)?;
     let network = &options.network;
     let failed = |source| Error::StateDir {
         path: directory.clone(),

@@ -12,7 +12,19 @@
 //! kernel does not tell about), and by itself to try again what was refused. Now and then everything is looked at beside the
 //! passes (`kernel::survey`): what that finds wrong wakes it, too. The kernel is touched only after the database
 //! was seen whole: an ovsdb-server that is away changes nothing.
+//!
+//! | module | its one job |
+//! |---|---|
+//! | `begin` | opens all that the switch works with, having looked at its `interfaces` |
+//! | `wake` | why a pass is made, and what the loop waits for until then |
+//! | `worker` | the pass |
+//! | `faults` | what it could not do, told in the database |
+//! | `look` | looks at everything, beside the passes |
+//! | `drops` | whether networks flood beyond the limit |
+//! | `statistics`, `tunnels` | what ports counted, and how tunnels are, told in the database beside the passes |
+//! | `stop` | the end |
 
+mod begin;
 mod drops;
 mod faults;
 mod interfaces;
@@ -20,46 +32,41 @@ mod look;
 mod statistics;
 mod stop;
 mod tunnels;
+mod wake;
 mod worker;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use hardware_vtep::{Database, NAME, Publication};
+use hardware_vtep::{Database, Publication};
 use netlink_sys::Socket;
-use ovsdb::{Connection, ConnectionOptions, Link, Target};
+use ovsdb::{Connection, Link};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Interval;
 
-use self::drops::Drops;
-use self::faults::{Faults, publication};
-use self::interfaces::{check_interfaces, warn_of_foreign_addresses};
+use self::begin::begin;
+use self::faults::Faults;
 use self::look::{Looked, Looks};
 use self::stop::Stop;
-use self::tunnels::Sessions;
+pub(crate) use self::wake::Wake;
+use self::wake::{bearer, changed, due, readable};
 pub(crate) use self::worker::Pass;
-use self::worker::{Turn, Worker};
+use self::worker::Worker;
 use crate::control::Control;
 use crate::error::Error;
-use crate::kernel::desired::NodeConfig;
-use crate::kernel::netns::{Bearer, NetworkNamespace};
+use crate::kernel::netns::Bearer;
 use crate::kernel::outline::Outline;
-use crate::kernel::{Kernel, sysctl};
+use crate::kernel::sysctl;
 use crate::learnt::Telling;
-use crate::lock::Lock;
-use crate::loops::{Cuts, Sentry};
-use crate::metrics::{self, Metrics};
+use crate::loops::Cuts;
+use crate::metrics::Metrics;
 use crate::options::SwitchOptions;
-use crate::ovsdb_server::{Origin, OvsdbServer, missing_programs};
-use crate::path_mtu::PathMtu;
-use crate::places::Places;
+use crate::ovsdb_server::OvsdbServer;
+use crate::state_dir::Lock;
 use crate::supervisor::Supervisor;
 
 /// How often we look whether bridged frames were put through the host's packet filter: it may drop them all, and nobody
@@ -115,131 +122,6 @@ enum Ending {
     OtherNamespace,
 }
 
-/// Opens all that the switch works with.
-async fn begin(
-    options: &SwitchOptions,
-    config: NodeConfig,
-    halt: &Arc<AtomicBool>,
-    stop: &Stop,
-) -> Result<Daemon, Error> {
-    let vlan_form = config.vlan_form;
-    let places = Places::open(options.wan_netns.as_deref(), &options.state_dir)?;
-    let config = NodeConfig {
-        wan_underlay: places.wan,
-        ..config
-    };
-    let sessions = Sessions::resume(&config, &places.underlays, &options.state_dir).await;
-    let vlans = (!options.ports.is_empty()).then_some(vlan_form);
-    if let Some(missing) = missing_programs(vlans).next() {
-        return Err(missing.into());
-    }
-    let mut kernel =
-        Kernel::open_with(config.clone(), places.underlays.clone()).map_err(Error::Kernel)?;
-    check_interfaces(&config, &mut kernel)?;
-    warn_of_foreign_addresses(&config, &places);
-
-    let directory = state_dir(&options.state_dir)?;
-    let server = OvsdbServer::new(directory.clone(), options.listen.clone())?;
-    let origin = server.ensure()?;
-    let target = Target::Unix(server.socket());
-    let connection = Connection::start(target.into(), NAME, ConnectionOptions::default());
-    let connection = Arc::new(connection);
-    let (cuts, sentry) = protection(options, &config, halt)?;
-    let path_mtu = places
-        .underlays
-        .at(config.wan_underlay, || PathMtu::start(config.wan_ip))
-        .inspect_err(|error| tracing::warn!(%error, "ways to remote gateways are not measured"))
-        .ok();
-    let (outline, shown) = watch::channel(None);
-    let metrics = Arc::new(Metrics::new(
-        Arc::clone(&connection),
-        shown.clone(),
-        places.underlays.clone(),
-        config.clone(),
-        sessions.board(),
-        sessions.traffic(),
-        Arc::clone(&cuts),
-    ));
-    let mut beside = JoinSet::new();
-    if let Some(address) = options.metrics_listen {
-        beside.spawn(metrics::serve(address, Arc::clone(&metrics)).await?);
-    }
-    let switch = || Arc::clone(&config.switch);
-    let statistics = statistics::tell(switch(), Arc::clone(&connection), shown.clone());
-    beside.spawn(statistics);
-    let tunnels = tunnels::tell(sessions, switch(), Arc::clone(&connection), shown);
-    beside.spawn(tunnels);
-    let control = Control::listen(&directory, Arc::clone(&cuts))?;
-    let publication = publication(options, &config);
-    tracing::info!(
-        name = %config.switch,
-        tunnel_ip = %config.tunnel_ip,
-        wan_ip = %config.wan_ip,
-        wan_netns = options.wan_netns,
-        vlan_form = %config.vlan_form,
-        socket = %server.socket().display(),
-        "switch started"
-    );
-    Ok(Daemon {
-        worker: Some(Worker {
-            kernel,
-            config: Arc::new(config),
-            replica: Arc::clone(connection.replica()),
-            stop: Arc::clone(&stop.flag),
-            turn: Turn {
-                halt: Arc::clone(halt),
-                news: connection.wakeups(),
-            },
-            cuts: Arc::clone(&cuts),
-            drops: Drops::default(),
-            path_mtu,
-            sentry,
-            nameless: None,
-            asked: None,
-            looked: None,
-            unwritten: origin == Origin::Created,
-        }),
-        connection,
-        outline,
-        metrics,
-        beside,
-        looks: Looks::every(Duration::from_secs(options.look_every.into())),
-        server,
-        publication,
-        pause: FIRST_PAUSE,
-        told: BTreeSet::new(),
-        telling: Telling::default(),
-        cuts,
-        _control: control,
-    })
-}
-
-/// The list of networks that are cut off the WAN, and what looks for more of them.
-fn protection(
-    options: &SwitchOptions,
-    config: &NodeConfig,
-    halt: &Arc<AtomicBool>,
-) -> Result<(Arc<Cuts>, Option<Sentry>), Error> {
-    let list = Cuts::open(&options.state_dir, options.terms(), Arc::clone(halt));
-    let cuts = Arc::new(list.map_err(|source| Error::StateDir {
-        path: options.state_dir.clone(),
-        source,
-    })?);
-    if options.no_loop_protection {
-        return Ok((cuts, None));
-    }
-    let sentry = Sentry::start(config, Arc::clone(&cuts)).map_err(Error::LoopProtection)?;
-    Ok((cuts, Some(sentry)))
-}
-
-/// The state directory as an absolute path.
-pub(crate) fn state_dir(path: &Path) -> Result<std::path::PathBuf, Error> {
-    path.canonicalize().map_err(|source| Error::StateDir {
-        path: path.to_owned(),
-        source,
-    })
-}
-
 struct Daemon {
     /// With a pass while one is under way.
     worker: Option<Worker>,
@@ -262,30 +144,6 @@ struct Daemon {
     /// Networks that are cut off the WAN.
     cuts: Arc<Cuts>,
     _control: Control,
-}
-
-/// Why a pass is made; it only decides what need not be looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Wake {
-    Database,
-    Kernel,
-    /// The last pass gave way to whoever waited.
-    Rest,
-    Retry,
-    /// Networks are to be cut off the WAN, or joined again.
-    Cuts,
-    /// It is time to look what was dropped.
-    Drops,
-    /// A way to a remote gateway carries less than before, or more.
-    Paths,
-    /// The network namespace for tunnels to remote gateways lost its name, or has it back.
-    Namespace,
-    /// We have just begun.
-    Everything,
-    /// Everything was looked at, beside the passes.
-    Looked,
-    /// What was learnt is due to be told: no pass.
-    Learnt,
 }
 
 /// What a look at the name of a network namespace came to.
@@ -562,51 +420,6 @@ impl Daemon {
                 false
             }
         }
-    }
-}
-
-/// Until one of them has something to read; the pass reads them all empty.
-async fn readable(sockets: &[AsyncFd<Arc<Socket>>], not_before: Instant) {
-    tokio::time::sleep_until(not_before.into()).await;
-    let any = std::future::poll_fn(|context| {
-        let mut any = Poll::Pending;
-        for socket in sockets {
-            // An error only when the runtime is going down.
-            if let Poll::Ready(Ok(mut guard)) = socket.poll_read_ready(context) {
-                guard.clear_ready();
-                any = Poll::Ready(());
-            }
-        }
-        any
-    });
-    any.await;
-}
-
-/// Who bears the name of a network namespace when it is next looked at.
-async fn bearer(names: &mut Interval, namespace: Option<&NetworkNamespace>) -> Bearer {
-    let Some(namespace) = namespace else {
-        return std::future::pending().await;
-    };
-    names.tick().await;
-    namespace.bearer()
-}
-
-/// Whether something changed that may be there.
-async fn changed(changes: &mut Option<watch::Receiver<()>>) -> bool {
-    match changes {
-        Some(changes) => changes.changed().await.is_ok(),
-        None => std::future::pending().await,
-    }
-}
-
-/// When the time has come, if ever.
-async fn due(at: Option<(Instant, Wake)>) -> Wake {
-    match at {
-        Some((time, wake)) => {
-            tokio::time::sleep_until(time.into()).await;
-            wake
-        }
-        None => std::future::pending().await,
     }
 }
 

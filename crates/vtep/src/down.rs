@@ -5,16 +5,15 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use crate::daemon::state_dir;
 use crate::error::{BadNamespace, Error};
 use crate::kernel::Kernel;
 use crate::kernel::desired::NodeConfig;
 use crate::kernel::state::KernelState;
 use crate::kernel::underlay::Underlay;
 use crate::kernel::vlan::VlanForm;
-use crate::lock::Lock;
 use crate::ovsdb_server::OvsdbServer;
 use crate::places::Places;
+use crate::state_dir::{self, Lock};
 
 /// Removes our devices and packet filters, and stops the ovsdb-server of the state directory. Interfaces given to the
 /// switch are let go of and stay up.
@@ -23,7 +22,7 @@ pub(crate) fn down(path: &Path) -> Result<(), Error> {
         return Err(Error::NotRoot);
     }
     // Known here, so that a wrong path is an error and no new directory.
-    let directory = state_dir(path)?;
+    let directory = state_dir::absolute(path)?;
     let _lock = Lock::take(&directory)?;
     let (places, bad) = Places::remembered(&directory)?;
     for error in bad {

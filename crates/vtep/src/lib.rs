@@ -6,6 +6,7 @@
 //! | `daemon` | the loop: database and kernel are made to match |
 //! | `learnt` | what the kernel learnt is told in the database |
 //! | `ovsdb_server` | the database's server |
+//! | `state_dir` | where it keeps things, one daemon at a time |
 //! | `places` | the network namespaces its tunnels run in |
 //! | `path_mtu` | whether the ways to remote gateways carry tenants' packets |
 //! | `loops` | networks that loop are cut off the WAN |
@@ -29,7 +30,6 @@ mod down;
 mod error;
 pub mod kernel;
 mod learnt;
-mod lock;
 mod loops;
 mod metrics;
 pub mod options;
@@ -37,6 +37,7 @@ mod ovsdb_server;
 mod path_mtu;
 mod places;
 pub mod show;
+mod state_dir;
 mod supervisor;
 pub mod trace;
 

@@ -13,6 +13,21 @@
 //! Deleting bridges is slow (some 10 ms each, while the kernel changes nothing for anybody else), so deletions are the last part
 //! of a plan, and a call leaves them to the next one as soon as somebody waits.
 //!
+//! | what | modules |
+//! |---|---|
+//! | values | `state`, of devices called by `name`, and of VLANs `vlan`; `outline` without stations |
+//! | what is wanted | `desired` |
+//! | what is there | `observe` (links) and `entries`; `filter` and `guard` read their tables, `tc` programs |
+//! | where to look again | `events`, sorted by `doubts`; `look` looks there, `survey` at everything |
+//! | what is to be done | `plan`, within a `scope`; a `step` |
+//! | how it is done | `apply`, by `message`s of `netlink`, `nft`, `tc` and `sysctl` |
+//! | the packet filter | `filter` in front of tunnels, `storm` (flooding), `guard` (ports); `elements` are what it counts by |
+//! | programs on ports | `bpf`, in an `elf` |
+//! | what was counted | `counters` of devices, `traffic` of remote gateways |
+//! | what was learnt | `learnt` on ports, `strays` inside, `flaps` |
+//! | loop protection | `ground`, which it stands on, and its `reflex` |
+//! | where it is | `underlay`, `netns` |
+//!
 //! Everything here works on the network namespace of the thread that calls [`Kernel::open`], and must be called from
 //! threads of that namespace. Only tunnels may run elsewhere ([`underlay`]): then the packet filter is there, too.
 
@@ -20,6 +35,7 @@ pub mod apply;
 mod bpf;
 pub mod counters;
 pub mod desired;
+mod doubts;
 mod elements;
 mod elf;
 mod entries;
@@ -29,6 +45,7 @@ mod flaps;
 mod ground;
 pub mod guard;
 mod learnt;
+mod look;
 mod message;
 pub mod name;
 mod netlink;
@@ -58,8 +75,8 @@ use netlink_sys::Socket;
 
 use self::apply::{Applier, Failure, Pace, Stride};
 use self::desired::NodeConfig;
-use self::entries::{FdbEntry, Neighbour};
-use self::events::{Event, Events};
+use self::doubts::Stale;
+use self::events::Events;
 use self::learnt::Learnt;
 use self::name::InterfaceName;
 use self::netlink::Netlink;
@@ -67,10 +84,9 @@ use self::netns::{NetworkNamespace, Underlays};
 use self::observe::Indexes;
 use self::plan::{Plan, plan, plan_within};
 use self::scope::Scope;
-use self::state::{Filter, KernelState, Pinned};
+use self::state::KernelState;
 use self::step::Step;
 use self::traffic::Traffic;
-use self::underlay::Underlay;
 
 pub use self::learnt::{LearntStation, Stations};
 pub use self::observe::interface_mtu;
@@ -84,9 +100,6 @@ pub(crate) fn has_filter(namespace: &NetworkNamespace) -> io::Result<bool> {
     let seen = namespace.enter(filter::observe)?;
     Ok(seen.is_some())
 }
-
-/// From this many bridges on, looking at all of them is cheaper than at each.
-const LOOK_AT_ALL: usize = 16;
 
 /// The kernel, as far as it is this switch's, and what is known of it.
 pub struct Kernel {
@@ -112,18 +125,6 @@ pub struct Kernel {
     losses: u64,
     /// What was changed since a survey began, while one is under way.
     touched: Option<survey::Touched>,
-}
-
-/// What must be looked at before the next plan.
-#[derive(Debug, Default)]
-struct Stale {
-    links: bool,
-    /// Programs on interfaces; they are told apart by the links there are.
-    steering: bool,
-    filter: bool,
-    entries: bool,
-    /// Bridges whose entries, and those of their ports, may have changed.
-    bridges: BTreeSet<InterfaceName>,
 }
 
 /// What a call of [`Kernel::converge`] came to.
@@ -261,17 +262,6 @@ impl Kernel {
         Ok(&self.known)
     }
 
-    /// Looks at what may have changed since the last look; whether there was any such thing.
-    fn catch_up(&mut self) -> io::Result<bool> {
-        self.take_in()?;
-        let stale = std::mem::take(&mut self.stale);
-        let any = stale.is_anything();
-        // Half a look is none.
-        self.look(stale)
-            .inspect_err(|_| self.stale = Stale::everything())?;
-        Ok(any)
-    }
-
     /// Makes the kernel hold what is wanted. `pace` may end it after any batch. An error means that the kernel could
     /// not be talked to; refusals of single steps are in the report.
     pub fn converge(&mut self, desired: &KernelState, pace: &dyn Pace) -> io::Result<Report> {
@@ -351,79 +341,6 @@ impl Kernel {
         })
     }
 
-    /// A refused step may have done half of its work.
-    fn doubt(&mut self, interface: Option<InterfaceName>) {
-        let Some(interface) = interface else {
-            self.stale.filter = true;
-            self.stale.links = true;
-            return;
-        };
-        self.stale.links = true;
-        self.stale.steering = true;
-        self.doubt_entries(interface);
-    }
-
-    /// Entries of a bridge or of one of its ports; a device in no bridge is in no bridge's look.
-    fn doubt_entries(&mut self, interface: InterfaceName) {
-        match self.bridge_of(interface) {
-            Some(bridge) => {
-                self.stale.bridges.insert(bridge);
-            }
-            None => self.stale.entries = true,
-        }
-    }
-
-    fn bridge_of(&self, interface: InterfaceName) -> Option<InterfaceName> {
-        if self.known.bridges.contains_key(&interface) {
-            return Some(interface);
-        }
-        self.known.bridge_of(interface)
-    }
-
-    fn look(&mut self, stale: Stale) -> io::Result<()> {
-        let mut everywhere = stale.entries;
-        let mut bridges = stale.bridges;
-        if stale.steering {
-            self.steering = tc::observe(&mut self.netlink)?;
-        }
-        if stale.links || stale.steering {
-            self.learnt.doubt_everything();
-            let (seen, indexes) = observe::links(&mut self.netlink, &self.given, &self.steering)?;
-            let mut old = std::mem::replace(&mut self.known, seen);
-            let old_indexes = std::mem::replace(&mut self.indexes, indexes);
-            // Whether we cut them does not show, and makes no difference until they have a carrier.
-            for name in &self.indexes.dark {
-                if let (Some(port), Some(old)) = (self.known.port_mut(*name), old.port_mut(*name)) {
-                    port.cut = old.cut;
-                }
-            }
-            self.known.filters = old.filters.clone();
-            self.known.guard = old.guard.clone();
-            self.known.bridge_netfilter = sysctl::bridge_netfilter();
-            if !everywhere {
-                everywhere = !self.carry_over(old, &old_indexes, &mut bridges);
-            }
-        }
-        bridges.retain(|bridge| self.known.bridges.contains_key(bridge));
-        if everywhere || bridges.len() >= LOOK_AT_ALL {
-            self.look_at_entries(None)?;
-        } else {
-            for bridge in bridges {
-                self.look_at_entries(Some(bridge))?;
-            }
-        }
-        if stale.filter {
-            self.known.filters = filters(&self.underlays)?;
-            self.known.guard = guard::observe()?;
-        }
-        Ok(())
-    }
-
-    fn look_at_entries(&mut self, only: Option<InterfaceName>) -> io::Result<()> {
-        let (netlink, strays) = (&mut self.netlink, &mut self.strays);
-        entries::observe(netlink, &mut self.known, strays, &self.indexes, only)
-    }
-
     /// Removes what VXLAN devices learnt of stations whose row has changed.
     fn forget_strays(&mut self, plan: &Plan) -> io::Result<()> {
         let index = |name| self.indexes.index(name);
@@ -441,180 +358,5 @@ impl Kernel {
             }
         }
         Ok(())
-    }
-
-    /// Takes the entries of devices that are still the same from the last look; the bridges of others are to be looked at.
-    /// Says whether that suffices.
-    fn carry_over(
-        &mut self,
-        mut old: KernelState,
-        old_indexes: &Indexes,
-        changed: &mut BTreeSet<InterfaceName>,
-    ) -> bool {
-        let indexes = &self.indexes;
-        let same = |name: InterfaceName| indexes.index(name) == old_indexes.index(name);
-        for (name, bridge) in &mut self.known.bridges {
-            match old.bridges.remove(name).filter(|_| same(*name)) {
-                // A bridge that went down and up again has lost its neighbours.
-                Some(old) if old.up && bridge.up => {
-                    bridge.pinned = old.pinned;
-                    bridge.neighbours = old.neighbours;
-                }
-                _ => {
-                    changed.insert(*name);
-                }
-            }
-        }
-        for (name, vxlan) in &mut self.known.vxlans {
-            let place = vxlan.port.bridge;
-            match old.vxlans.remove(name).filter(|_| same(*name)) {
-                Some(old) if old.port.bridge == place => {
-                    vxlan.fdb = old.fdb;
-                    vxlan.flood = old.flood;
-                }
-                // In no bridge it is in no bridge's look.
-                _ if place.is_none() => return false,
-                old => {
-                    changed.extend(place);
-                    changed.extend(old.and_then(|old| old.port.bridge));
-                }
-            }
-        }
-        // Pins of a device that is gone went with it.
-        let gone: Vec<_> = old.vxlans.into_values().collect();
-        changed.extend(gone.into_iter().filter_map(|vxlan| vxlan.port.bridge));
-        true
-    }
-
-    /// Sorts notifications into what we know already and what must be looked at.
-    fn take_in(&mut self) -> io::Result<()> {
-        self.events.take_in()?;
-        if std::mem::take(&mut self.events.overflowed) {
-            tracing::debug!("notifications were lost; looking at everything");
-            self.losses += 1;
-            self.stale = Stale::everything();
-            self.learnt.doubt_everything();
-        }
-        if std::mem::take(&mut self.events.filter_changed) {
-            self.stale.filter = true;
-        }
-        for (at, event) in std::mem::take(&mut self.events.pending) {
-            match event {
-                Event::Link {
-                    index,
-                    name,
-                    controller,
-                } => {
-                    let known = |index| self.indexes.name(index).is_some();
-                    // By name, because the number of a device we made is not known before it is needed.
-                    let ours = |name| self.given.contains(&name) || self.known.has_device(name);
-                    self.stale.links |=
-                        known(index) || controller.is_some_and(known) || name.is_some_and(ours);
-                }
-                Event::Steering { index } => {
-                    self.stale.steering |= self.indexes.name(index).is_some();
-                }
-                Event::Fdb { entry, gone } => {
-                    let bridge = entry.controller.and_then(|index| self.indexes.name(index));
-                    self.strays.note(&entry, gone);
-                    if let Some(bridge) = bridge {
-                        self.learnt.doubt(bridge);
-                        self.flaps.note(&entry, gone, at);
-                    }
-                    if let Some(device) = self.unexpected_fdb(&entry, gone) {
-                        self.doubt_entries(device);
-                    }
-                }
-                Event::Neighbour { entry, gone } => {
-                    if let Some(bridge) = self.unexpected_neighbour(&entry, gone) {
-                        self.doubt_entries(bridge);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The device to look at, if the entry is of ours and not as known.
-    fn unexpected_fdb(&self, entry: &FdbEntry, gone: bool) -> Option<InterfaceName> {
-        match entry.controller {
-            Some(bridge) => self.unexpected_pin(entry, bridge, gone),
-            None => self.unexpected_destination(entry, gone),
-        }
-    }
-
-    /// The bridge's half. Its port may be any: who takes a station of ours to another port tells of that port alone.
-    fn unexpected_pin(&self, entry: &FdbEntry, bridge: u32, gone: bool) -> Option<InterfaceName> {
-        let name = self.indexes.name(bridge)?;
-        let port = self.indexes.name(entry.device)?;
-        let known = self.known.bridges.get(&name)?.pinned.get(&entry.mac);
-        let told = Pinned {
-            port,
-            sticky: entry.sticky,
-        };
-        let ours = self.known.vxlans.contains_key(&port);
-        let as_known = if gone {
-            known.is_none_or(|known| known.port != port)
-        } else if entry.is_static() && ours {
-            known == Some(&told)
-        } else {
-            known.is_none()
-        };
-        (!as_known).then_some(name)
-    }
-
-    /// The VXLAN device's half.
-    fn unexpected_destination(&self, entry: &FdbEntry, gone: bool) -> Option<InterfaceName> {
-        let port = self.indexes.name(entry.device)?;
-        let vxlan = self.known.vxlans.get(&port)?;
-        let told = entry.destination(vxlan.identity);
-        let stated = !gone && entry.is_static();
-        let as_known = if entry.mac == message::UNKNOWN {
-            told.is_none_or(|told| vxlan.flood.contains(&told) == stated)
-        } else if stated {
-            vxlan.fdb.get(&entry.mac) == told.as_ref()
-        } else {
-            !vxlan.fdb.contains_key(&entry.mac)
-        };
-        (!as_known).then_some(port)
-    }
-
-    fn unexpected_neighbour(&self, entry: &Neighbour, gone: bool) -> Option<InterfaceName> {
-        let name = self.indexes.name(entry.device)?;
-        let bridge = self.known.bridges.get(&name)?;
-        let known = bridge.neighbours.get(&entry.ip);
-        let as_known = if gone || !entry.is_ours() {
-            known.is_none()
-        } else {
-            known == Some(&entry.mac)
-        };
-        (!as_known).then_some(name)
-    }
-}
-
-/// The packet filters there are, by underlay.
-fn filters(underlays: &Underlays) -> io::Result<BTreeMap<Underlay, Filter>> {
-    let look = |underlay| {
-        let seen = underlays.at(underlay, filter::observe).transpose()?;
-        Some((underlay, seen))
-    };
-    let seen = underlays.all().filter_map(look);
-    seen.map(|(underlay, filter)| Ok((underlay, filter?)))
-        .collect()
-}
-
-impl Stale {
-    fn everything() -> Self {
-        Self {
-            links: true,
-            steering: true,
-            filter: true,
-            entries: true,
-            bridges: BTreeSet::new(),
-        }
-    }
-
-    fn is_anything(&self) -> bool {
-        self.links || self.steering || self.filter || self.entries || !self.bridges.is_empty()
     }
 }

@@ -18,7 +18,7 @@ use super::observe::{self, Indexes};
 use super::state::{Bridge, KernelState, Vxlan};
 use super::step::Step;
 use super::strays::Strays;
-use super::{Kernel, entries, guard, sysctl, tc};
+use super::{Kernel, entries, guard, look, sysctl, tc};
 
 /// Takes one survey.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Surveyor {
         // Those that are known are followed by notifications.
         let strays = &mut Strays::default();
         entries::observe(netlink, &mut state, strays, &indexes, None)?;
-        state.filters = super::filters(&self.underlays)?;
+        state.filters = look::filters(&self.underlays)?;
         state.guard = guard::observe()?;
         state.bridge_netfilter = sysctl::bridge_netfilter();
         Ok(Survey { state, indexes })

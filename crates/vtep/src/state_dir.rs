@@ -1,7 +1,7 @@
-//! One daemon per state directory.
+//! The state directory: where it is, and that one daemon at most uses it.
 
 use std::fs::{self, File, OpenOptions};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
@@ -32,4 +32,12 @@ impl Lock {
             Err(_) => Err(Error::InUse(directory.to_owned())),
         }
     }
+}
+
+/// The state directory as an absolute path.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    path.canonicalize().map_err(|source| Error::StateDir {
+        path: path.to_owned(),
+        source,
+    })
 }
