@@ -212,6 +212,12 @@ impl Detector {
         self.turn = self.turn.min(self.turns.len());
         self.seen
             .retain(|bridge, _| ground.networks.contains_key(bridge));
+        for (bridge, seen) in &mut self.seen {
+            // A port was cut or joined: what came back before says nothing of what is joined now.
+            if ground.networks.get(bridge) != self.ground.networks.get(bridge) {
+                seen.suspicion = None;
+            }
+        }
         self.ground = ground;
     }
 

@@ -216,6 +216,35 @@ fn a_ring_is_seen_as_long_as_it_lasts_though_a_port_of_it_is_off() {
     );
 }
 
+/// What comes back by a port that nobody knows, since it was cut and all that was learnt on it forgotten, tells of the ring
+/// that was found: not of another one, when the same is closed again a moment later.
+#[test]
+fn what_is_left_of_a_ring_that_was_cut_does_not_cut_the_other_port_of_the_next() {
+    let mut lab = Lab::new(&[(&["one", "two"], &[])]);
+    for _ in 0..2 {
+        let gateway = &mut lab.gateways[0];
+        let [first, second] = [11, 12].map(|port| {
+            let probe = gateway.detector.signer.probe(3, port, lab.now);
+            probe.frame(gateway.detector.signer.origin, None)
+        });
+        // Stations that flapped had the second port cut before.
+        let by = |port: Option<u32>| move |_| port;
+        let found = gateway.detector.receive(lab.now, 1, &second, by(Some(11)));
+        let (place, _) = &found.finding.expect("a finding").places[0];
+        assert_eq!(place.port.unwrap().to_string(), "eth12");
+        let left = gateway.detector.receive(lab.now, 1, &first, by(None));
+        assert_eq!(left.finding, None);
+        // The cut is seen by a pass, and released by hand.
+        for is_cut in [true, false] {
+            let network = gateway.ground.networks.get_mut(&1).unwrap();
+            network.ports[1].is_cut = is_cut;
+            let ground = Arc::new(gateway.ground.clone());
+            gateway.detector.set_ground(ground);
+        }
+        lab.now += Duration::from_secs(1);
+    }
+}
+
 #[test]
 fn a_port_that_is_off_is_no_part_of_a_ring_of_gateways() {
     // The first gateway's ports are joined, and a second line leads to the other gateway: the one ring is cut at a port,
