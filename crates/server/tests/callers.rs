@@ -13,7 +13,8 @@ use server::controller::{self, Controllers};
 use store::Store;
 use tempfile::TempDir;
 use testkit::certificates::{CertificateAuthority, Credentials};
-use testkit::ovsdb_server::{OvsdbServer, free_port};
+use testkit::ovsdb_server::OvsdbServer;
+use testkit::port::free_port;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

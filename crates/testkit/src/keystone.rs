@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::daemon::Daemon;
 use crate::http::{self, Answer};
 use crate::janitor::Janitor;
+use crate::port::free_port;
 use crate::python::{self, Environment, made_once};
 use crate::run::run;
 
@@ -109,11 +110,10 @@ impl Keystone {
         let template = template(place, &environment)?;
         let janitor = Janitor::start("l2gw-keystone-", "pid", "KILL")?;
         let directory = janitor.directory().to_owned();
-        let mut keystone = Self {
+        let keystone = Self {
             directory,
             environment,
-            // One that is free, as the log then says.
-            port: 0,
+            port: free_port()?,
             running: Mutex::default(),
             known: OnceLock::new(),
             _janitor: janitor,
@@ -123,16 +123,7 @@ impl Keystone {
             .arg("-a")
             .arg(all)
             .arg(&keystone.directory))?;
-        let mut daemon = keystone.launch()?;
-        keystone.port = daemon.wait_until("it has a port", READY_WITHIN, || {
-            let log = keystone.log()?;
-            let bound = log.split_once("bound to TCP address 127.0.0.1:");
-            let (port, _) = bound
-                .and_then(|(_, rest)| rest.split_once(' '))
-                .context("not bound")?;
-            Ok(port.parse()?)
-        })?;
-        keystone.await_answers(daemon)?;
+        keystone.start_again()?;
         Ok(keystone)
     }
 

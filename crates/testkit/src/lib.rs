@@ -18,6 +18,7 @@ pub mod ovsdb_cluster;
 pub mod ovsdb_gate;
 pub mod ovsdb_server;
 pub mod ping;
+pub mod port;
 pub mod postgres;
 pub mod python;
 pub mod run;

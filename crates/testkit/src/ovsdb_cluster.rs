@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::ovsdb_server::{OvsdbServer, VTEP_SCHEMA, free_port, ovsdb_tool};
+use crate::ovsdb_server::{OvsdbServer, VTEP_SCHEMA, ovsdb_tool};
+use crate::port::free_port;
 use crate::run::eventually;
 
 /// How long joining or electing may take; election timers are one second.

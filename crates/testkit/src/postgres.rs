@@ -6,7 +6,6 @@
 //! it can also live in a static, which is never dropped.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::{Uid, User};
 
 use crate::janitor::Janitor;
+use crate::port::free_port;
 
 /// Where Debian installs the programs, one directory for each major version.
 const VERSIONS: &str = "/usr/lib/postgresql";
@@ -43,7 +43,7 @@ impl Postgres {
         let programs = programs()?;
         let janitor = Janitor::start("l2gw-postgres-", "data/postmaster.pid", "QUIT")?;
         let directory = janitor.directory().to_owned();
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+        let port = free_port()?;
         let cluster = Self {
             directory,
             programs,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use testkit::certificates::CertificateAuthority;
-use testkit::ovsdb_server::free_port;
+use testkit::port::free_port;
 
 use super::programming::switch;
 use super::server::Server;

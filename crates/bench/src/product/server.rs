@@ -1,7 +1,7 @@
 //! `l2gw server` alone, on a loopback port.
 
 use std::ffi::OsStr;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use testkit::daemon::Daemon;
+use testkit::port::free_port;
 
 use super::api::Api;
 
@@ -52,7 +53,7 @@ impl Server {
 
     fn launch(binary: &Path, database: Option<&str>, arguments: &[&str]) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("l2gw-bench-").tempdir()?;
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let address = (Ipv4Addr::LOCALHOST, free_port()?).into();
         let (daemon, ready_after) = run(binary, database, arguments, directory.path(), address)?;
         Ok(Self {
             daemon,

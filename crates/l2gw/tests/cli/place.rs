@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use testkit::port::free_port;
 use uuid::Uuid;
 
 /// How long a server may take until it answers, on a machine with other things to do.
@@ -39,37 +39,23 @@ impl Place {
     }
 
     /// The same with further options, which may name files in its directory.
-    pub(crate) fn with(mut options: impl FnMut(&Path) -> Vec<OsString>) -> Self {
-        loop {
-            let free = TcpListener::bind("127.0.0.1:0")
-                .unwrap()
-                .local_addr()
-                .unwrap();
-            let endpoint = format!("http://{free}");
-            // Somebody else may have taken the port meanwhile.
-            let directory = TempDir::new().unwrap();
-            let options = options(directory.path());
-            if let Some(place) = Self::listening(&free.to_string(), &endpoint, directory, &options)
-            {
-                return place;
-            }
-        }
+    pub(crate) fn with(options: impl FnOnce(&Path) -> Vec<OsString>) -> Self {
+        let address = format!("127.0.0.1:{}", free_port().unwrap());
+        let endpoint = format!("http://{address}");
+        let directory = TempDir::new().unwrap();
+        let options = options(directory.path());
+        Self::listening(&address, &endpoint, directory, &options)
     }
 
     /// A server on a unix socket in its directory.
     pub(crate) fn on_a_socket() -> Self {
         let directory = TempDir::new().unwrap();
         let address = format!("unix:{}", directory.path().join("l2gw.sock").display());
-        Self::listening(&address, &address, directory, &[]).unwrap()
+        Self::listening(&address, &address, directory, &[])
     }
 
-    /// A server, once it answers; nothing when it ended instead.
-    fn listening(
-        listen: &str,
-        endpoint: &str,
-        directory: TempDir,
-        options: &[OsString],
-    ) -> Option<Self> {
+    /// A server, once it answers.
+    fn listening(listen: &str, endpoint: &str, directory: TempDir, options: &[OsString]) -> Self {
         let mut command = program();
         command.args([
             "server",
@@ -91,16 +77,15 @@ impl Place {
         };
         let given_up = Instant::now() + READY_WITHIN;
         while place.types(&["network", "list"]).code != Some(0) {
-            if place.server.try_wait().unwrap().is_some() {
-                return None;
-            }
+            let ended = place.server.try_wait().unwrap();
+            assert!(ended.is_none(), "the server ended: {ended:?}");
             assert!(
                 Instant::now() < given_up,
                 "the server does not answer on {endpoint}"
             );
             std::thread::sleep(Duration::from_millis(20));
         }
-        Some(place)
+        place
     }
 
     /// What the server has in memory, in bytes (VmRSS of proc_pid_status(5)).

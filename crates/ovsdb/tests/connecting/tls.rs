@@ -2,7 +2,8 @@
 
 use ovsdb::{Connection, Session, SessionOptions, Target, Tls, TlsError};
 use testkit::certificates::{CertificateAuthority, Credentials};
-use testkit::ovsdb_server::{OvsdbServer, free_port};
+use testkit::ovsdb_server::OvsdbServer;
+use testkit::port::free_port;
 
 use crate::fixture::{DB, Names, files, impatient, insert, names, until_down, until_up, with_tls};
 

@@ -150,7 +150,7 @@ async fn a_switch_that_is_away_is_told_as_such() {
 /// One that we dial has its target's series; one that dialled us must not vanish with its connection.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_switch_that_had_dialled_us_and_is_gone_is_told_as_such() {
-    let port = testkit::ovsdb_server::free_port().unwrap();
+    let port = testkit::port::free_port().unwrap();
     let fixture = Fixture::with(|options| {
         let listen = format!("ptcp:{port}:127.0.0.1").parse().unwrap();
         options.switches.ovsdb_listen = vec![listen];
