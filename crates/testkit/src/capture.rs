@@ -2,10 +2,9 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -53,7 +52,8 @@ impl Captured {
 #[derive(Debug)]
 pub struct Capture {
     seen: Arc<Mutex<Vec<Captured>>>,
-    stop: Arc<AtomicBool>,
+    /// Set when the capture is to end.
+    stop: Arc<OnceLock<Duration>>,
     reader: Option<JoinHandle<Result<()>>>,
 }
 
@@ -67,7 +67,7 @@ impl Capture {
             .enter(|| open(interface))
             .with_context(|| format!("cannot capture on {interface} of {}", netns.name()))?;
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(OnceLock::new());
         let reader = std::thread::spawn({
             let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
             move || read(&socket, &seen, &stop)
@@ -103,13 +103,19 @@ impl Capture {
                 (before, quiet_since) = (now, Instant::now());
             }
         }
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
         if let Some(reader) = self.reader.take() {
             reader
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
         Ok(self.so_far())
+    }
+
+    /// What passes from now on does not count.
+    fn end(&self) {
+        // Once is enough.
+        let _ = self.stop.set(now());
     }
 
     fn count(&self) -> usize {
@@ -122,7 +128,7 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
@@ -209,11 +215,20 @@ fn open(interface: &str) -> Result<PacketSocket> {
     Ok(PacketSocket { socket, address })
 }
 
-/// Reads until told to stop.
-fn read(from: &PacketSocket, seen: &Mutex<Vec<Captured>>, stop: &AtomicBool) -> Result<()> {
+/// Since the epoch, as the kernel stamps frames.
+fn now() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}
+
+/// Reads until told to stop, and then what had passed before: on a busy machine frames wait to be read.
+fn read(from: &PacketSocket, seen: &Mutex<Vec<Captured>>, stop: &OnceLock<Duration>) -> Result<()> {
     let mut buffer = vec![0; LARGEST_FRAME];
     let mut control = nix::cmsg_space!(TimeSpec);
-    while !stop.load(Ordering::Relaxed) {
+    loop {
+        // Looked at before the socket is: when that has nothing then, nothing is left.
+        let stopped = stop.get();
         let (length, sender, at) = {
             let mut slices = [IoSliceMut::new(&mut buffer)];
             match recvmsg::<LinkAddr>(
@@ -233,12 +248,16 @@ fn read(from: &PacketSocket, seen: &Mutex<Vec<Captured>>, stop: &AtomicBool) -> 
                         stamp.context("no time stamp")?,
                     )
                 }
+                Err(Errno::EAGAIN) if stopped.is_some() => return Ok(()),
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
                 // The interface was taken away.
                 Err(Errno::ENETDOWN) => return Ok(()),
                 Err(error) => return Err(error).context("reading frames"),
             }
         };
+        if stopped.is_some_and(|stopped| at > *stopped) {
+            return Ok(());
+        }
         // Between socket(2) and bind(2) frames of the other interfaces came in.
         let Some(sender) = sender.filter(|sender| sender.ifindex() == from.address.ifindex())
         else {
@@ -255,5 +274,4 @@ fn read(from: &PacketSocket, seen: &Mutex<Vec<Captured>>, stop: &AtomicBool) -> 
                 });
         }
     }
-    Ok(())
 }
