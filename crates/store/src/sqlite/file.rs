@@ -13,7 +13,7 @@ pub(super) struct DatabaseFile {
     path: PathBuf,
     /// Locked for as long as it is open. It is a file beside the database because closing any descriptor of the
     /// database itself would drop SQLite's own locks (POSIX fcntl(2), advisory record locking).
-    _lock: File,
+    lock: File,
     /// Where the file lies if it is to be gone afterwards.
     _directory: Option<TempDir>,
 }
@@ -47,7 +47,7 @@ impl DatabaseFile {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path,
-                _lock: lock,
+                lock,
                 _directory: None,
             }),
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.display().to_string())),
@@ -76,8 +76,36 @@ impl DatabaseFile {
     }
 }
 
+impl Drop for DatabaseFile {
+    fn drop(&mut self) {
+        // Closing it is not enough: a child that is being started just now has the same lock until it has left this program
+        // behind (flock(2)), and whoever opens the database next would be refused. An error leaves it to the closing.
+        let _ = self.lock.unlock();
+    }
+}
+
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_given_back_is_free_whoever_has_a_copy_of_its_descriptor() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("l2gw.db");
+        let file = DatabaseFile::open(&path).unwrap();
+        assert!(matches!(
+            DatabaseFile::open(&path),
+            Err(OpenError::InUse(_))
+        ));
+        // As a child has it between fork(2) and execve(2).
+        let _copy = file.lock.try_clone().unwrap();
+        drop(file);
+        DatabaseFile::open(&path).unwrap();
+    }
 }
