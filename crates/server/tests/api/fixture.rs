@@ -269,6 +269,8 @@ pub(crate) async fn answering(store: Store, limits: Limits, bounds: Bounds) -> S
         audit: None,
         bodies: Bodies::new(limits),
     });
+    // Whoever asks it may use `reqwest`, and be the first to do so.
+    openstack::tls::choose_cryptography();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(server::http::serve(
