@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use testkit::installation::Installation;
@@ -141,15 +140,12 @@ fn the_capabilities_of_the_unit_suffice_and_no_others_are_held() -> Result<()> {
     // And it is taken back with as little.
     let state = confined.state_directory().display().to_string();
     confined.succeed(&["vtep", "down", "--state-dir", &state])?;
-    std::thread::sleep(Duration::from_millis(100));
-    let links = testkit::run::run(
-        a.gateway
-            .netns
-            .command("ip")
-            .args(["-o", "link", "show", "group", "77"]),
-    )?;
-    assert_eq!(links, "", "devices of ours");
-    Ok(())
+    eventually("devices of ours are gone", CONVERGES_WITHIN, || {
+        let links = ["-o", "link", "show", "group", "77"];
+        let links = testkit::run::run(a.gateway.netns.command("ip").args(links))?;
+        ensure!(links.is_empty(), "{links}");
+        Ok(())
+    })
 }
 
 #[test]

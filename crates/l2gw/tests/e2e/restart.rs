@@ -1,6 +1,7 @@
 //! Programs that are stopped, killed and started again, while traffic flows.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -39,20 +40,37 @@ impl KernelWrites {
             log,
             _monitors: monitors,
         };
-        // None of the three says when it listens. A write that is seen does.
+        // None of the three says when it listens. Writes that are seen do; each round has its own, so that behind those of the
+        // last round nothing more is to be seen of any.
+        let mut round = 0;
         eventually("the monitors listen", CONVERGES_WITHIN, || {
-            netns.ip("link set lo alias probe")?;
-            netns.bridge(
-                "fdb add 02:00:00:00:00:99 dev lan self\nfdb delete 02:00:00:00:00:99 dev lan self",
-            )?;
+            round += 1;
+            let (probe, mac) = (
+                format!("probe{round}"),
+                format!("02:00:00:00:99:{round:02x}"),
+            );
+            netns.ip(&format!("link set lo alias {probe}"))?;
+            netns.bridge(&format!(
+                "fdb add {mac} dev lan self\nfdb delete {mac} dev lan self"
+            ))?;
             run(netns
                 .command("nft")
-                .args(["add table inet probe; delete table inet probe"]))?;
-            let log = std::fs::read_to_string(writes.log.path())?;
-            for seen in ["lo:", "02:00:00:00:00:99", "table inet probe"] {
-                ensure!(log.contains(seen), "`{seen}` not seen in {log}");
-            }
-            Ok(())
+                .arg(format!("add table inet {probe}; delete table inet {probe}")))?;
+            let last = [
+                format!("Deleted {mac} "),
+                format!("Deleted dev lan lladdr {mac} "),
+                format!("delete table inet {probe}\n"),
+            ];
+            eventually("they tell", Duration::from_secs(1), || {
+                let log = std::fs::read_to_string(writes.log.path())?;
+                for seen in &last {
+                    ensure!(log.contains(seen), "`{seen}` not seen in {log}");
+                }
+                // nft closes a transaction with its number.
+                let behind = last.last().and_then(|seen| log.split_once(seen));
+                ensure!(behind.is_some_and(|(_, it)| it.contains("# new generation")));
+                Ok(())
+            })
         })?;
         thread::sleep(Duration::from_millis(200));
         std::fs::write(writes.log.path(), "")?;
@@ -144,21 +162,29 @@ fn a_killed_server_disturbs_no_frame_and_its_successor_knows_all_it_had_confirme
 
     // Calls are under way when the server is killed; those that were answered count.
     let server = at_a.installation.take_server()?;
+    let answered = AtomicBool::new(false);
     let confirmed = thread::scope(|scope| {
         let calls = scope.spawn(|| {
             let names = (0..=255).map(|n| (format!("confirmed-{n}"), format!("10.8.0.{n}")));
             let create = |(name, ip): &(String, String)| {
-                at_a.installation
-                    .succeed(&["l2-remote-gateway-create", name, ip])
-                    .is_ok()
+                let created = at_a
+                    .installation
+                    .succeed(&["l2-remote-gateway-create", name, ip]);
+                answered.fetch_or(created.is_ok(), Ordering::Relaxed);
+                created.is_ok()
             };
             names
                 .take_while(create)
                 .map(|(name, _)| name)
                 .collect::<BTreeSet<_>>()
         });
-        thread::sleep(Duration::from_millis(700));
+        let first = eventually("a call is answered", CONVERGES_WITHIN, || {
+            ensure!(answered.load(Ordering::Relaxed), "none is");
+            Ok(())
+        });
+        thread::sleep(Duration::from_millis(500));
         server.kill()?;
+        first?;
         anyhow::Ok(calls.join().expect("the calls end when the server does"))
     })?;
     assert!(!confirmed.is_empty(), "not one call was answered");

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ovsdb::{Connection, Link, SessionOptions};
 use testkit::ovsdb_server::OvsdbServer;
-use tokio::time::Instant;
 
 use crate::fixture::{DB, Names, impatient, insert, names, until, until_down, until_up};
 
@@ -15,15 +14,20 @@ async fn a_frozen_server_is_noticed_within_five_seconds_and_welcome_when_it_goes
     let connection: Connection<Names> =
         Connection::start(target.into(), DB, impatient(SessionOptions::default()));
     let session = until_up(&connection).await;
-    let frozen = Instant::now();
     server.freeze().unwrap();
-    until_down(&connection, "no answer for 5 s").await;
-    // The moment of the last word counts, which was before; a loaded machine may look late.
-    assert!(
-        frozen.elapsed() < Duration::from_millis(5500),
-        "{:?}",
-        frozen.elapsed()
-    );
+    // The moment of the last word counts, which was before. On one thread, a busy machine is as late for this limit as for the
+    // notice, which then takes a few turns of the runtime to get here.
+    let limit = async {
+        tokio::time::sleep(Duration::from_millis(5500)).await;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = until_down(&connection, "no answer for 5 s") => {}
+        () = limit => panic!("nothing was noticed: {:?}", connection.link()),
+    }
 
     // It was only busy: the same session goes on, without another dump.
     server.thaw().unwrap();

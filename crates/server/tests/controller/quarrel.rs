@@ -77,23 +77,27 @@ async fn two_controllers_that_undo_each_other_do_not_wear_out_the_switch() {
         .await;
     let report = bench.report(Kind::L2RemoteMac, fought.mac.id()).await;
     assert_eq!(report.status, Status::Error);
-    // Hundreds in a second without pauses.
-    let begun = rounds.load(Ordering::Relaxed);
+    // Hundreds in a second without pauses. Of 100, 200, 400 … ms, 1 s has room for three, and 2 s for four; one round was
+    // under way before, and another one may be now.
+    let (earlier, begun) = (rounds.load(Ordering::Relaxed), Instant::now());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let further = rounds.load(Ordering::Relaxed) - begun;
-    assert!(further <= 6, "{further} rounds in 2 s");
-    // Others do not wait with it.
-    let mac = Stretch::mac(&quiet.connection, &quiet.attachment, 0x0c);
-    bench.insert(vec![mac.clone()]).await;
-    let begun = Instant::now();
-    bench
-        .until_status(Kind::L2RemoteMac, mac.id(), Status::Active)
-        .await;
-    assert!(
-        begun.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        begun.elapsed()
-    );
+    let further = rounds.load(Ordering::Relaxed) - earlier;
+    let took = begun.elapsed();
+    let room = (took.as_millis() / 100 + 1).ilog2() as usize;
+    assert!(further <= room + 2, "{further} rounds in {took:?}");
+    // Others do not wait with it: of those who did, all but the first would wait for a whole pause, now longer than a second.
+    let mut waits = Vec::new();
+    for last in [0x0c, 0x0d, 0x0e] {
+        let mac = Stretch::mac(&quiet.connection, &quiet.attachment, last);
+        bench.insert(vec![mac.clone()]).await;
+        let begun = Instant::now();
+        bench
+            .until_status(Kind::L2RemoteMac, mac.id(), Status::Active)
+            .await;
+        waits.push(begun.elapsed());
+    }
+    let shortest = waits.iter().skip(1).min();
+    assert!(shortest < Some(&Duration::from_secs(1)), "{waits:?}");
 
     rival.abort();
     bench

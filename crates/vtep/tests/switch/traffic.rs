@@ -66,10 +66,17 @@ impl Counting {
                 && seen.tunnels[&of(FIRST)].received.packets > 0
                 && seen.undeclared[&(Side::Inside, 123)] > 0
             {
-                // What waited for an address of the underlay has left as well.
-                std::thread::sleep(std::time::Duration::from_millis(100));
-                counting.before = counting.read();
-                return counting;
+                // What waited for an address of the underlay, or for a processor, has left as well when they stand still.
+                let mut quiet = 0;
+                for _ in 0..200 {
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    let now = counting.read();
+                    quiet = if now == counting.before { quiet + 1 } else { 0 };
+                    counting.before = now;
+                    if quiet == 3 {
+                        return counting;
+                    }
+                }
             }
         }
         panic!("nothing gets through: {:?}", counting.read());
