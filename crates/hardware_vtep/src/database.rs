@@ -28,6 +28,8 @@ use crate::rows::{
 };
 use crate::schema::{Capabilities, MONITORED, SOURCE_NODE, table};
 
+mod weight;
+
 /// The replica of one hardware_vtep database.
 #[derive(Debug)]
 pub struct Database {
@@ -49,6 +51,8 @@ pub struct Database {
     touched: Touched,
     news: bool,
     state: SwitchState,
+    /// Locators flooded to, ports and bindings in the state.
+    derived: usize,
     trail: Trail,
 }
 
@@ -106,21 +110,22 @@ impl Replica for Database {
         Self {
             capabilities: Capabilities::of(schema),
             ignores_locator_keys: false,
-            globals: Table::new(),
-            managers: Table::new(),
-            switches: Table::new(),
-            ports: Table::new(),
-            logical_switches: Table::new(),
-            tunnels: Table::new(),
+            globals: Table::default(),
+            managers: Table::default(),
+            switches: Table::default(),
+            ports: Table::default(),
+            logical_switches: Table::default(),
+            tunnels: Table::default(),
             remote_macs: UcastMacs::default(),
             local_macs: UcastMacs::default(),
-            mcast_macs: Table::new(),
-            locators: Table::new(),
-            locator_sets: Table::new(),
+            mcast_macs: Table::default(),
+            locators: Table::default(),
+            locator_sets: Table::default(),
             index: Index::default(),
             touched: Touched::default(),
             news: false,
             state: SwitchState::default(),
+            derived: 0,
             trail: Trail::default(),
         }
     }
@@ -164,6 +169,14 @@ impl Replica for Database {
             + self.locator_sets.len()
     }
 
+    fn weight(&self) -> usize {
+        self.weigh()
+    }
+
+    fn weight_to_come(&self) -> usize {
+        self.weigh_what_comes()
+    }
+
     /// What a switch learns concerns nobody who waits for changes, and it may learn 10,000 MACs in a second.
     fn is_news(&mut self) -> bool {
         std::mem::take(&mut self.news)
@@ -173,6 +186,7 @@ impl Replica for Database {
         let mut touched = std::mem::take(&mut self.touched);
         if touched.everything {
             self.state = SwitchState::default();
+            self.derived = 0;
             touched.logical_switches = self.logical_switches.keys().copied().collect();
             touched.floods = self.index.floods.keys().copied().collect();
             touched.strays = self.index.strays.keys().copied().collect();
@@ -185,7 +199,9 @@ impl Replica for Database {
             || !touched.floods.is_empty()
             || !touched.strays.is_empty();
         for name in touched.freed_names {
-            self.state.logical_switches.remove(&name);
+            if let Some(gone) = self.state.logical_switches.remove(&name) {
+                self.derived -= gone.flood.len();
+            }
             self.state
                 .surplus
                 .retain(|surplus| *surplus.logical_switch() != name);
@@ -378,7 +394,9 @@ impl Database {
             .logical_switches
             .entry(row.name.clone())
             .or_default();
+        self.derived -= held.flood.len();
         held.flood = first.unwrap_or_default();
+        self.derived += held.flood.len();
         let key = Surplus::Flood(row.name.clone());
         match surplus {
             true => self.state.surplus.insert(key),
@@ -426,6 +444,8 @@ impl Database {
             || self.state.bindings != bindings
             || self.ignores_locator_keys != ignores;
         self.ignores_locator_keys = ignores;
+        self.derived -= self.state.ports.len() + self.state.bindings.len();
+        self.derived += ports.len() + bindings.len();
         self.state.ports = ports;
         self.state.bindings = bindings;
         changed

@@ -9,6 +9,7 @@
 //! | [`fit`] | what a switch's schema cannot do, found before anything is written |
 //! | [`replication`] | that our logical switches flood to every destination |
 //! | [`physical_switches`] | what the physical switches say of themselves |
+//! | [`switch_names`] | which physical switches there are, and nothing else |
 //! | [`complaint`] | what a switch complains about, and which logical switch it concerns |
 //! | [`tunnels`] | what a switch says of its tunnels, and whether it checks them |
 //! | [`local_macs`] | the MACs that a switch has learnt: reading them, and publishing them |
@@ -34,6 +35,7 @@ pub mod replication;
 mod rows;
 pub mod schema;
 pub mod stamp;
+pub mod switch_names;
 pub mod tunnels;
 
 pub use apply::{Failure, StepError, apply, apply_fenced};
@@ -47,4 +49,5 @@ pub use published_tunnels::{PublishedTunnel, publish_tunnels};
 pub use replication::repair_replication;
 pub use schema::{Capabilities, NAME};
 pub use stamp::{Note, stamp};
+pub use switch_names::SwitchNames;
 pub use tunnels::{Tunnel, set_bfd};

@@ -60,6 +60,11 @@ impl UcastMacs {
         self.rows.len()
     }
 
+    /// Bytes that it takes, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        self.rows.weight()
+    }
+
     pub(crate) fn get(&self, uuid: Uuid) -> Option<&UcastMacRow> {
         self.rows.get(&uuid)
     }

@@ -4,6 +4,7 @@
 //! one function serves both.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -24,11 +25,66 @@ pub(crate) trait TableRow: Default {
 
     /// Takes over the columns that are given.
     fn patch(&mut self, columns: Self::Columns);
+
+    /// Bytes that its columns of any length take, roughly.
+    fn heap(&self) -> usize {
+        0
+    }
 }
 
-/// The rows of one table by uuid, in no order. Rows come and go for months: a `HashMap` takes the places of those that went
-/// for full, and so has twice the room in the end that it needs. An `IndexMap` keeps rows without gaps.
-pub(crate) type Table<R> = IndexMap<Uuid, R>;
+/// Bytes that a row takes beside those columns, its places in indexes and in the state included: 100,000 MACs take 16 to 26 MB.
+const ROW: usize = 256;
+
+/// Bytes that a text takes beside its characters.
+const TEXT: usize = 32;
+
+/// Bytes of texts. They stand in the row, and in what is told of it.
+fn texts<'t>(texts: impl IntoIterator<Item = &'t String>) -> usize {
+    let each = |text: &String| 2 * (text.len() + TEXT);
+    texts.into_iter().map(each).sum()
+}
+
+fn pairs(map: &Map<String, String>) -> usize {
+    texts(map.0.iter().flat_map(|(key, value)| [key, value]))
+}
+
+fn references(rows: &Set<Uuid>) -> usize {
+    rows.0.len() * 2 * size_of::<Uuid>()
+}
+
+/// The rows of one table by uuid, in no order, changed by [`change`] alone. Rows come and go for months: a `HashMap` takes the
+/// places of those that went for full, and so has twice the room in the end that it needs. An `IndexMap` keeps rows without
+/// gaps.
+#[derive(Debug)]
+pub(crate) struct Table<R> {
+    rows: IndexMap<Uuid, R>,
+    /// The sum of [`TableRow::heap`].
+    heap: usize,
+}
+
+impl<R> Default for Table<R> {
+    fn default() -> Self {
+        Self {
+            rows: IndexMap::new(),
+            heap: 0,
+        }
+    }
+}
+
+impl<R> Deref for Table<R> {
+    type Target = IndexMap<Uuid, R>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
+}
+
+impl<R> Table<R> {
+    /// Bytes that it takes, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        self.rows.len() * ROW + self.heap
+    }
+}
 
 /// What a change did to a row: how it was before, how it is now.
 pub(crate) struct Transition<R> {
@@ -45,7 +101,7 @@ pub(crate) fn change<R: TableRow + Clone>(
     let (mut row, text) = match change {
         Change::Delete => {
             return Ok(Transition {
-                before: table.swap_remove(&uuid),
+                before: table.take(&uuid),
                 after: None,
             });
         }
@@ -58,9 +114,24 @@ pub(crate) fn change<R: TableRow + Clone>(
     };
     row.patch(serde_json::from_str(text.get())?);
     Ok(Transition {
-        before: table.insert(uuid, row.clone()),
+        before: table.put(uuid, row.clone()),
         after: Some(row),
     })
+}
+
+impl<R: TableRow> Table<R> {
+    fn put(&mut self, uuid: Uuid, row: R) -> Option<R> {
+        self.heap += row.heap();
+        let before = self.rows.insert(uuid, row);
+        self.heap -= before.as_ref().map_or(0, TableRow::heap);
+        before
+    }
+
+    fn take(&mut self, uuid: &Uuid) -> Option<R> {
+        let before = self.rows.swap_remove(uuid);
+        self.heap -= before.as_ref().map_or(0, TableRow::heap);
+        before
+    }
 }
 
 /// Takes over a column if it is given.
@@ -92,6 +163,10 @@ impl TableRow for GlobalRow {
         self.managers.apply(columns.managers);
         self.other_config.apply(columns.other_config);
     }
+
+    fn heap(&self) -> usize {
+        references(&self.managers) + pairs(&self.other_config)
+    }
 }
 
 /// `Manager`
@@ -110,6 +185,10 @@ impl TableRow for ManagerRow {
 
     fn patch(&mut self, columns: ManagerColumns) {
         put(&mut self.target, columns.target);
+    }
+
+    fn heap(&self) -> usize {
+        texts([&self.target])
     }
 }
 
@@ -149,6 +228,15 @@ impl TableRow for PhysicalSwitchRow {
         self.tunnels.apply(columns.tunnels);
         self.faults.apply(columns.switch_fault_status);
     }
+
+    fn heap(&self) -> usize {
+        2 * self.name.len()
+            + texts([&self.description])
+            + references(&self.ports)
+            + references(&self.tunnels)
+            + texts(&self.tunnel_ips.0)
+            + texts(&self.faults.0)
+    }
 }
 
 /// `Physical_Port`
@@ -179,6 +267,13 @@ impl TableRow for PhysicalPortRow {
         put(&mut self.description, columns.description);
         self.vlan_bindings.apply(columns.vlan_bindings);
         self.faults.apply(columns.port_fault_status);
+    }
+
+    fn heap(&self) -> usize {
+        2 * self.name.len()
+            + texts([&self.description])
+            + self.vlan_bindings.0.len() * 2 * size_of::<(i64, Uuid)>()
+            + texts(&self.faults.0)
     }
 }
 
@@ -226,6 +321,13 @@ impl TableRow for LogicalSwitchRow {
             &mut self.replication_mode,
             columns.replication_mode.map(|mode| mode.0),
         );
+    }
+
+    fn heap(&self) -> usize {
+        2 * (ROW + self.name.as_str().len())
+            + texts([&self.description])
+            + texts(&self.replication_mode)
+            + pairs(&self.other_config)
     }
 }
 
@@ -386,6 +488,10 @@ impl TableRow for LocatorSetRow {
     fn patch(&mut self, columns: LocatorSetColumns) {
         self.locators.apply(columns.locators);
     }
+
+    fn heap(&self) -> usize {
+        references(&self.locators)
+    }
 }
 
 /// `Tunnel`
@@ -420,6 +526,18 @@ impl TableRow for TunnelRow {
         self.bfd_config_local.apply(columns.bfd_config_local);
         self.bfd_config_remote.apply(columns.bfd_config_remote);
         self.bfd_status.apply(columns.bfd_status);
+    }
+
+    fn heap(&self) -> usize {
+        [
+            &self.bfd_params,
+            &self.bfd_config_local,
+            &self.bfd_config_remote,
+            &self.bfd_status,
+        ]
+        .into_iter()
+        .map(pairs)
+        .sum()
     }
 }
 

@@ -319,6 +319,12 @@ impl Intent {
         switches
     }
 
+    /// Whether a gateway names this physical switch.
+    pub fn names(&self, switch: &str) -> bool {
+        let mut devices = self.gateways.values().flat_map(|gateway| &gateway.devices);
+        devices.any(|device| *device.name == *switch)
+    }
+
     /// What a remote gateway connection needs; nothing while something it refers to is missing.
     pub fn need(&self, connection: Uuid) -> Option<Need> {
         let found = self.stretches.get(&connection)?.connection?;

@@ -18,7 +18,11 @@ const SERVER: &str = "_Server";
 
 /// The rows of `_Server.Database`.
 #[derive(Debug, Default)]
-pub(crate) struct Databases(HashMap<Uuid, Row>);
+pub(crate) struct Databases {
+    rows: HashMap<Uuid, Row>,
+    /// Bytes of their texts, those of rows that went included: real ones stay.
+    text: usize,
+}
 
 #[derive(Debug, Default)]
 struct Row {
@@ -51,22 +55,27 @@ impl Replica for Databases {
     fn apply(&mut self, _table: &str, uuid: Uuid, change: Change<'_>) -> Result<(), RowError> {
         let text = match change {
             Change::Put(text) => {
-                self.0.remove(&uuid);
+                self.rows.remove(&uuid);
                 text
             }
             Change::Modify(text) => text,
             Change::Delete => {
-                self.0.remove(&uuid);
+                self.rows.remove(&uuid);
                 return Ok(());
             }
         };
         let columns: Columns = serde_json::from_str(text.get())?;
-        let row = self.0.entry(uuid).or_default();
+        self.text += text.get().len();
+        let row = self.rows.entry(uuid).or_default();
         row.name = columns.name.unwrap_or(std::mem::take(&mut row.name));
         row.model = columns.model.unwrap_or(std::mem::take(&mut row.model));
         row.connected = columns.connected.unwrap_or(row.connected);
         row.leader = columns.leader.unwrap_or(row.leader);
         Ok(())
+    }
+
+    fn weight(&self) -> usize {
+        self.rows.len() * (size_of::<Row>() + 64) + self.text
     }
 }
 
@@ -101,7 +110,7 @@ impl Standing {
     pub(crate) fn objection(&self) -> Option<&'static str> {
         self.databases.as_ref()?.read(|databases| {
             let row = databases?
-                .0
+                .rows
                 .values()
                 .find(|row| row.name == self.database)?;
             match (row.model.as_str(), row.connected, row.leader) {

@@ -53,6 +53,11 @@ impl Framer {
         }
     }
 
+    /// Bytes that the beginning of a message takes whose end has not come yet.
+    pub fn unfinished(&self) -> usize {
+        self.partial.capacity()
+    }
+
     /// Takes bytes from the front of `input` up to the end of one message, and returns that message.
     ///
     /// `None` means that `input` is used up and the message goes on.

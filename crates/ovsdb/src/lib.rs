@@ -13,6 +13,7 @@
 //! | [`replica`] | the monitored tables, as the schema crate's own types |
 //! | [`tls`] | who we are and whom we trust |
 //! | [`listener`] | peers that dial us |
+//! | [`budget`] | what those may have together |
 //! | [`endpoint`] | the targets of one database, which may be a cluster's |
 //! | [`connection`] | a session and its replica, kept up |
 //!
@@ -25,6 +26,7 @@
 #![deny(missing_docs)]
 
 mod backoff;
+pub mod budget;
 mod cluster;
 pub mod column;
 pub mod connection;
@@ -42,6 +44,7 @@ pub mod tls;
 mod transport;
 pub mod value;
 
+pub use budget::Budget;
 pub use connection::{Connection, ConnectionOptions, Link};
 pub use endpoint::Endpoint;
 pub use listener::{Caller, ListenError, Listener};

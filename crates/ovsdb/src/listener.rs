@@ -4,22 +4,20 @@
 //! Whoever dials is still the OVSDB server of the conversation; only the TCP connection begins at the other end.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::budget::{Budget, Share};
 use crate::session::{Session, SessionOptions};
 use crate::target::Target;
 use crate::tls::{PeerCertificate, Tls};
 use crate::transport::{Stream, at_once};
-
-/// Handshakes under way. More callers wait in the kernel's queue.
-const HANDSHAKES: usize = 64;
 
 /// After a failure to accept, which is nearly always the lack of file descriptors, others get time to return some.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -52,6 +50,8 @@ pub struct Caller {
     pub address: String,
     /// The certificate it showed; `None` without TLS.
     pub certificate: Option<PeerCertificate>,
+    /// What it may have of what all callers have together.
+    pub share: Share,
 }
 
 /// Waits for peers, until it is dropped. Sessions that began outlive it.
@@ -69,11 +69,15 @@ impl Drop for Listener {
 }
 
 impl Listener {
-    /// Starts to listen on a passive target.
+    /// Starts to listen on a passive target. Who calls has a share of the budget, from before its handshake.
     ///
     /// # Errors
     /// See [`ListenError`].
-    pub async fn bind(target: &Target, options: SessionOptions) -> Result<Self, ListenError> {
+    pub async fn bind(
+        target: &Target,
+        options: SessionOptions,
+        budget: &Budget,
+    ) -> Result<Self, ListenError> {
         let unavailable = |source| ListenError::Unavailable {
             target: target.clone(),
             source,
@@ -103,6 +107,7 @@ impl Listener {
         let doorkeeper = Doorkeeper {
             target: target.clone(),
             options,
+            budget: budget.clone(),
             accepted,
         };
         let task = tokio::spawn(doorkeeper.run(socket)).abort_handle();
@@ -137,6 +142,7 @@ enum Socket {
 struct Knock {
     stream: Box<dyn Stream>,
     address: String,
+    source: Option<IpAddr>,
     tls: Option<Tls>,
 }
 
@@ -148,6 +154,7 @@ impl Socket {
                 let method = if tls.is_some() { "ssl" } else { "tcp" };
                 Knock {
                     stream: Box::new(at_once(stream)?),
+                    source: Some(address.ip()),
                     address: format!("{method}:{address}"),
                     tls: tls.clone(),
                 }
@@ -155,6 +162,7 @@ impl Socket {
             Self::Unix(listener) => Knock {
                 stream: Box::new(listener.accept().await?.0),
                 address: "unix:".to_owned(),
+                source: None,
                 tls: None,
             },
         })
@@ -165,24 +173,39 @@ impl Socket {
 struct Doorkeeper {
     target: Target,
     options: SessionOptions,
+    budget: Budget,
     accepted: mpsc::Sender<Caller>,
 }
 
 impl Doorkeeper {
     async fn run(self, socket: Socket) {
-        let free = Arc::new(Semaphore::new(HANDSHAKES));
         let mut handshakes = JoinSet::new();
+        let mut refused = false;
         loop {
             while handshakes.try_join_next().is_some() {}
-            let Ok(permit) = Arc::clone(&free).acquire_owned().await else {
-                return;
-            };
             match socket.accept().await {
                 Ok(knock) => {
-                    let welcome = welcome(knock, self.options.clone(), self.accepted.clone());
+                    let share = match self.budget.admit(knock.source) {
+                        Ok(share) => share,
+                        Err(reason) => {
+                            if !std::mem::replace(&mut refused, true) {
+                                let address = knock.address;
+                                tracing::warn!(target = %self.target, address, reason, "callers are turned away");
+                            }
+                            continue;
+                        }
+                    };
+                    refused = false;
+                    share.room().await;
+                    let (options, accepted) = (self.options.clone(), self.accepted.clone());
                     handshakes.spawn(async move {
-                        welcome.await;
-                        drop(permit);
+                        let address = knock.address.clone();
+                        tokio::select! {
+                            () = welcome(knock, share.clone(), options, accepted) => {}
+                            reason = share.closed() => {
+                                tracing::warn!(address, %reason, "closed a caller before its handshake was done");
+                            }
+                        }
                     });
                 }
                 Err(error) => {
@@ -194,14 +217,23 @@ impl Doorkeeper {
     }
 }
 
-async fn welcome(knock: Knock, options: SessionOptions, accepted: mpsc::Sender<Caller>) {
+async fn welcome(
+    knock: Knock,
+    share: Share,
+    options: SessionOptions,
+    accepted: mpsc::Sender<Caller>,
+) {
     let Knock {
         stream,
         address,
         tls,
+        ..
     } = knock;
     let (session, certificate) = match tls {
-        None => (Session::over(stream, &options), None),
+        None => (
+            Session::counted(stream, &options, Some(share.clone())),
+            None,
+        ),
         Some(tls) => {
             let handshake = tls.acceptor().accept(stream);
             let stream = match tokio::time::timeout(options.connect_timeout, handshake).await {
@@ -216,7 +248,8 @@ async fn welcome(knock: Knock, options: SessionOptions, accepted: mpsc::Sender<C
                 }
             };
             let certificate = PeerCertificate::of(stream.get_ref().1);
-            (Session::over(stream, &options), certificate)
+            let session = Session::counted(stream, &options, Some(share.clone()));
+            (session, certificate)
         }
     };
     // Without a listener the session ends right here.
@@ -225,6 +258,7 @@ async fn welcome(knock: Knock, options: SessionOptions, accepted: mpsc::Sender<C
             session,
             address,
             certificate,
+            share,
         })
         .await;
 }

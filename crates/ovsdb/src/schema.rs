@@ -32,6 +32,15 @@ fn names<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<S
 }
 
 impl DatabaseSchema {
+    /// Bytes that it takes, roughly.
+    pub(crate) fn weight(&self) -> usize {
+        let names = self.tables.values().flat_map(|table| &table.columns);
+        names
+            .chain(self.tables.keys())
+            .map(|name| 64 + name.len())
+            .sum()
+    }
+
     /// Whether the database has the table.
     pub fn has_table(&self, table: &str) -> bool {
         self.tables.contains_key(table)

@@ -27,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use self::dispatch::{MonitorMethod, Shared, Waiter};
+use crate::budget::Share;
 use crate::framing::{DEFAULT_MESSAGE_LIMIT, FramingError};
 use crate::message::{self, Message};
 use crate::operation::{TransactParams, Transaction};
@@ -39,6 +40,9 @@ use crate::transport::{self, ConnectError};
 
 pub use self::lock::Lock;
 pub use crate::message::RpcError;
+
+/// The longest schema, in bytes: hardware_vtep's has 12 kB, the longest of Open vSwitch's 60 kB.
+const SCHEMA_LIMIT: usize = 4 << 20;
 
 /// How a session treats its peer.
 #[derive(Clone, Debug)]
@@ -151,8 +155,17 @@ impl Session {
         stream: S,
         options: &SessionOptions,
     ) -> Self {
+        Self::counted(stream, options, None)
+    }
+
+    /// A session with a peer that dialled us, which has a share of what all of them may have.
+    pub(crate) fn counted<S: AsyncRead + AsyncWrite + Send + 'static>(
+        stream: S,
+        options: &SessionOptions,
+        share: Option<Share>,
+    ) -> Self {
         let (outbox, requests) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::new(outbox));
+        let shared = Arc::new(Shared::new(outbox, share));
         let tasks = tasks::spawn(stream, options, requests, Arc::clone(&shared));
         Self {
             inner: Arc::new(Inner {
@@ -200,7 +213,19 @@ impl Session {
     /// # Errors
     /// See [`RequestError`]; an unknown database is [`RequestError::Rejected`].
     pub async fn schema(&self, database: &str) -> Result<DatabaseSchema, RequestError> {
-        read_result(&self.call("get_schema", &[database]).text().await?)
+        let reply = self.call("get_schema", &[database]).text().await?;
+        if reply.len() > SCHEMA_LIMIT {
+            return Err(RequestError::Malformed(format!(
+                "a schema of {} bytes; {SCHEMA_LIMIT} are the most",
+                reply.len()
+            )));
+        }
+        let schema: DatabaseSchema = read_result(&reply)?;
+        if let Some(share) = self.inner.shared.share() {
+            // It is kept as long as the session. Should the peer have to go for it, that ends by itself.
+            let _ = share.add(schema.weight());
+        }
+        Ok(schema)
     }
 
     /// Sends a transaction at once and in the order of the calls; the future waits for its outcome.
@@ -258,6 +283,7 @@ impl Session {
             shared: Arc::clone(replica),
             schema: Arc::clone(schema),
             row_limit: self.inner.row_limit,
+            share: self.inner.shared.share().cloned(),
         });
         let requests = monitor_requests::<R>(schema);
         let database = schema.name.as_str();

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use model::lineage::Moment;
 use model::plan::{Plan, Step};
 use model::switch::LogicalSwitchName;
-use ovsdb::{Connection, Link, Session};
+use ovsdb::{Budget, Connection, Link, Session};
 use store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -37,6 +37,7 @@ use crate::lock::read;
 use crate::status::{Board, Sighting};
 use crate::withheld::Withheld;
 
+use self::callers::Partings;
 use self::claims::Claims;
 use self::connections::{Certificates, Connections};
 use self::fence::Fence;
@@ -71,6 +72,8 @@ pub struct Controllers {
     pub board: Arc<Board>,
     /// What they show to switches, and whom they trust.
     pub certificates: Certificates,
+    /// What those have who dialled us.
+    pub callers: Budget,
     tasks: JoinSet<()>,
 }
 
@@ -81,6 +84,7 @@ struct Workshop {
     replica: Arc<RwLock<feed::Replica>>,
     board: Arc<Board>,
     seats: Arc<Seats>,
+    partings: Arc<Partings>,
     intent: watch::Receiver<Option<u64>>,
 }
 
@@ -117,6 +121,7 @@ pub fn start(store: &Store, connections: Connections) -> Controllers {
         replica,
         board: Arc::clone(&board),
         seats: Arc::default(),
+        partings: Arc::default(),
         intent,
     };
     for (endpoint, options) in connections.dialled {
@@ -136,6 +141,7 @@ pub fn start(store: &Store, connections: Connections) -> Controllers {
     Controllers {
         board,
         certificates: connections.certificates,
+        callers: connections.budget,
         tasks,
     }
 }

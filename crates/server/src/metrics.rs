@@ -17,6 +17,7 @@ use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::get;
+use ovsdb::Budget;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -45,6 +46,7 @@ pub struct Metrics {
     census: Census,
     audit: Option<Audit>,
     bodies: Bodies,
+    callers: Budget,
     started: jiff::Timestamp,
 }
 
@@ -58,6 +60,16 @@ struct RequestLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SwitchLabels {
     target: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallerLabels {
+    expected: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClosedLabels {
+    cause: &'static str,
 }
 
 /// `/metrics`, for everybody who can connect.
@@ -109,13 +121,20 @@ async fn show(State(metrics): State<Arc<Metrics>>) -> Response {
 
 impl Metrics {
     /// Of a server with this database and these controllers.
-    pub fn new(store: Store, board: Arc<Board>, audit: Option<Audit>, bodies: Bodies) -> Self {
+    pub fn new(
+        store: Store,
+        board: Arc<Board>,
+        audit: Option<Audit>,
+        bodies: Bodies,
+        callers: Budget,
+    ) -> Self {
         Self {
             requests: Family::new_with_constructor(|| Histogram::new(LATENCIES)),
             census: Census::new(store, Arc::clone(&board)),
             board,
             audit,
             bodies,
+            callers,
             started: jiff::Timestamp::now(),
         }
     }
@@ -155,6 +174,7 @@ impl Metrics {
             );
         }
         self.register_bodies(&mut registry);
+        self.register_callers(&mut registry);
         let (accounts, tallies) = (self.board.accounts(), self.board.tallies());
         // Comparing 100,000 rows takes some milliseconds.
         let registry = tokio::task::spawn_blocking(move || {
@@ -189,6 +209,52 @@ impl Metrics {
             "http_bodies_waiting",
             "Bodies that wait for room",
             gauge(self.bodies.waiting()),
+        );
+    }
+
+    /// What those have who dialled us.
+    fn register_callers(&self, registry: &mut Registry) {
+        let usage = self.callers.usage();
+        let connections = Family::<CallerLabels, Gauge>::default();
+        let bytes = Family::<CallerLabels, Gauge>::default();
+        for (expected, count, taken) in [
+            ("true", usage.expected, usage.expected_bytes),
+            ("false", usage.strangers, usage.strangers_bytes),
+        ] {
+            let labels = CallerLabels { expected };
+            connections.get_or_create(&labels).set(rows(count));
+            bytes.get_or_create(&labels).set(rows(taken));
+        }
+        let closed = Family::<ClosedLabels, Counter>::default();
+        for (cause, count) in [
+            ("memory", usage.closed.for_bytes),
+            ("connections", usage.closed.for_connections),
+        ] {
+            closed.get_or_create(&ClosedLabels { cause }).inc_by(count);
+        }
+        let room = Gauge::<i64>::default();
+        room.set(rows(usage.bounds.bytes));
+        registry.register_with_unit(
+            "callers_room",
+            "Memory that those who dial us may have together (--ovsdb-listen-memory)",
+            Unit::Bytes,
+            room,
+        );
+        registry.register_with_unit(
+            "callers_room_taken",
+            "Memory that they have of it; expected are switches that a gateway names",
+            Unit::Bytes,
+            bytes,
+        );
+        registry.register(
+            "callers",
+            "Connections of those who dialled us",
+            connections,
+        );
+        registry.register(
+            "callers_closed",
+            "Connections that had to go because all of them together had too much memory, or were too many",
+            closed,
         );
     }
 }

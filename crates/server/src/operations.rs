@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 use openstack::Validator;
+use ovsdb::Budget;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -47,6 +48,7 @@ pub(crate) async fn in_front_of(
     options: OperationsOptions,
     listen: &Listen,
     behind: &Api,
+    callers: &Budget,
     keystone: Option<&Validator>,
 ) -> Result<Operations, StartError> {
     let Api {
@@ -61,6 +63,7 @@ pub(crate) async fn in_front_of(
         Arc::clone(board),
         audit.clone(),
         bodies.clone(),
+        callers.clone(),
     ));
     let health = |detailed| {
         health::routes(Health {

@@ -209,6 +209,7 @@ impl Server {
             options.operations,
             &options.listen,
             &api,
+            &controllers.callers,
             reload.auth.keystone(),
         )
         .await?;

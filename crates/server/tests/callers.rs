@@ -57,6 +57,7 @@ impl Waiting {
             devices,
             ovsdb_listen: vec![format!("p{method}:{port}:127.0.0.1").parse().unwrap()],
             ovsdb_listen_limit: None,
+            ovsdb_listen_memory: None,
             ovsdb_private_key: credentials.map(|files| files.private_key.clone()),
             ovsdb_certificate: credentials.map(|files| files.certificate.clone()),
             ovsdb_ca_cert: credentials.map(|files| files.ca_certificate.clone()),

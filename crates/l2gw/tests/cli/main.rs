@@ -6,6 +6,7 @@
 )]
 
 mod audit;
+mod callers;
 mod config;
 mod db;
 mod memory;

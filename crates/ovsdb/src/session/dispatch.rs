@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Disconnected;
+use crate::budget::Share;
 use crate::message::{self, Message, RpcError};
 use crate::replica::{Notation, Sink};
 
@@ -46,6 +47,9 @@ impl MonitorMethod {
 /// Bytes that may wait for the peer to read before its questions are answered no more. What we ask ourselves is far less.
 const OUTBOX_LIMIT: usize = 64 << 20;
 
+/// Bytes that a message takes beside its text while it waits somewhere.
+pub(super) const ENVELOPE: usize = 128;
+
 /// Who waits for a reply.
 pub(super) enum Waiter {
     /// A caller, who reads the reply itself.
@@ -69,6 +73,8 @@ pub(super) struct Shared {
     outbox: mpsc::UnboundedSender<Vec<u8>>,
     /// Bytes in the outbox.
     unsent: AtomicUsize,
+    /// What the peer may have, if it dialled us.
+    share: Option<Share>,
     state: Mutex<State>,
     ended: watch::Sender<Option<Disconnected>>,
     silence: watch::Sender<bool>,
@@ -95,25 +101,40 @@ impl std::fmt::Debug for State {
 }
 
 impl Shared {
-    pub(super) fn new(outbox: mpsc::UnboundedSender<Vec<u8>>) -> Self {
+    pub(super) fn new(outbox: mpsc::UnboundedSender<Vec<u8>>, share: Option<Share>) -> Self {
         Self {
             outbox,
             unsent: AtomicUsize::new(0),
+            share,
             state: Mutex::default(),
             ended: watch::Sender::new(None),
             silence: watch::Sender::new(false),
         }
     }
 
+    /// What the peer may have, if it dialled us.
+    pub(super) fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+
     /// Leaves a message for the writer.
     pub(super) fn post(&self, message: Vec<u8>) {
-        self.unsent.fetch_add(message.len(), Ordering::Relaxed);
+        let bytes = message.len() + ENVELOPE;
+        self.unsent.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            // Should it have to go for it, the session ends by itself.
+            let _ = share.add(bytes);
+        }
         let _ = self.outbox.send(message);
     }
 
     /// The writer has passed on a message of so many bytes.
     pub(super) fn posted(&self, bytes: usize) {
+        let bytes = bytes + ENVELOPE;
         self.unsent.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(share) = &self.share {
+            share.give_back(bytes);
+        }
     }
 
     /// Leaves an answer for the writer, unless the peer does not take those that it has asked for before.

@@ -9,8 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
-use super::dispatch::Shared;
+use super::dispatch::{ENVELOPE, Shared};
 use super::{Disconnected, SessionOptions};
+use crate::budget::Held;
 use crate::framing::Framer;
 use crate::message::{self, Message};
 
@@ -22,6 +23,10 @@ const ECHO_LIMIT: usize = 4 << 10;
 
 /// Shortest message, in bytes, that is decoded on a thread of its own, so that other tasks go on.
 const BULKY: usize = 64 << 10;
+
+/// What is read at once, in bytes: little, until there is more to be had. Most callers say little.
+const CHUNK: usize = 4 << 10;
+const LARGE_CHUNK: usize = 64 << 10;
 
 const PROBE: &[u8] = br#"{"id":"probe","method":"echo","params":[]}"#;
 
@@ -49,8 +54,8 @@ pub(super) fn spawn<S: AsyncRead + AsyncWrite + Send + 'static>(
 
 /// What the reader hands to the decoder.
 enum Inbound {
-    /// A message, and its share of the backlog.
-    Frame(Vec<u8>, OwnedSemaphorePermit),
+    /// A message, its share of the backlog, and what is counted of it.
+    Frame(Vec<u8>, OwnedSemaphorePermit, Held),
     /// Nothing more will come.
     End(Disconnected),
 }
@@ -93,9 +98,11 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     async fn read(&mut self) -> Disconnected {
+        let share = self.shared.share().cloned();
+        let (mut unfinished, mut buffer) = (Held::by(share.as_ref()), Held::by(share.as_ref()));
         let mut framer = Framer::new(self.options.message_limit);
         let backlog = Arc::new(Semaphore::new(BACKLOG_LIMIT));
-        let mut chunk = vec![0; 64 << 10];
+        let mut chunk = vec![0; CHUNK];
         let mut heard = Instant::now();
         let mut waiting = Waiting::Quiet;
         loop {
@@ -128,17 +135,30 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                             Ok(false) => {}
                             Err(reason) => return reason,
                         }
-                        let share =
-                            u32::try_from(frame.len().min(BACKLOG_LIMIT)).unwrap_or(u32::MAX);
-                        let Ok(permit) = Arc::clone(&backlog).acquire_many_owned(share).await
-                        else {
+                        let bytes = frame.capacity() + ENVELOPE;
+                        let mut held = Held::by(share.as_ref());
+                        if let Err(reason) = unfinished.set(0).and_then(|()| held.set(bytes)) {
+                            return Disconnected::Abandoned(reason);
+                        }
+                        let part = u32::try_from(bytes.min(BACKLOG_LIMIT)).unwrap_or(u32::MAX);
+                        let Ok(permit) = Arc::clone(&backlog).acquire_many_owned(part).await else {
                             return Disconnected::Closed;
                         };
-                        let _ = self.inbox.send(Inbound::Frame(frame, permit));
+                        let _ = self.inbox.send(Inbound::Frame(frame, permit, held));
                     }
                     Ok(None) => break,
                     Err(error) => return Disconnected::Framing(error),
                 }
+            }
+            if length == chunk.len() && length < LARGE_CHUNK {
+                chunk.resize(LARGE_CHUNK, 0);
+            }
+            let counted = unfinished.set(framer.unfinished());
+            if let Err(reason) = counted.and_then(|()| buffer.set(chunk.len())) {
+                return Disconnected::Abandoned(reason);
+            }
+            if let Some(share) = &share {
+                share.room().await;
             }
             heard = Instant::now();
             waiting = Waiting::Quiet;
@@ -199,12 +219,18 @@ async fn decode(
 ) -> Option<Disconnected> {
     loop {
         match frames.recv().await? {
-            Inbound::Frame(frame, permit) => {
+            Inbound::Frame(frame, permit, held) => {
                 let outcome = if frame.len() < BULKY {
-                    shared.dispatch(frame)
+                    let outcome = shared.dispatch(frame);
+                    drop(held);
+                    outcome
                 } else {
                     let shared = Arc::clone(&shared);
-                    let work = tokio::task::spawn_blocking(move || shared.dispatch(frame));
+                    let work = tokio::task::spawn_blocking(move || {
+                        let outcome = shared.dispatch(frame);
+                        drop(held);
+                        outcome
+                    });
                     work.await
                         .unwrap_or_else(|error| Err(Disconnected::Malformed(error.to_string())))
                 };
@@ -218,14 +244,30 @@ async fn decode(
     }
 }
 
-/// Ends the session with the reason of the first task that has one; dropping the set stops the others.
+/// Ends the session with the reason of the first task that has one, or with the one why the peer has to go; dropping the set
+/// stops the others.
 async fn supervise(shared: Arc<Shared>, mut tasks: JoinSet<Option<Disconnected>>) {
-    while let Some(task) = tasks.join_next().await {
+    loop {
+        let task = tokio::select! {
+            // What a task makes of it is no reason.
+            biased;
+            reason = has_to_go(&shared) => return shared.end(Disconnected::Abandoned(reason)),
+            task = tasks.join_next() => task,
+        };
+        let Some(task) = task else {
+            return shared.end(Disconnected::Closed);
+        };
         match task {
             Ok(Some(reason)) => return shared.end(reason),
             Ok(None) => {}
             Err(error) => return shared.end(Disconnected::Malformed(error.to_string())),
         }
     }
-    shared.end(Disconnected::Closed);
+}
+
+async fn has_to_go(shared: &Shared) -> Arc<str> {
+    match shared.share() {
+        Some(share) => share.closed().await,
+        None => std::future::pending().await,
+    }
 }

@@ -1,12 +1,22 @@
 //! ovsdb-servers that dial us, as switches do.
 
-use ovsdb::{Connection, Listener, Session, SessionOptions, Target};
+use ovsdb::budget::Bounds;
+use ovsdb::{Budget, Connection, Listener, Session, SessionOptions, Target};
 use testkit::certificates::CertificateAuthority;
 use testkit::ovsdb_server::OvsdbServer;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::fixture::{DB, Names, impatient, insert, names, until_down, until_up, with_tls};
+
+/// More than anybody here takes.
+fn plenty() -> Budget {
+    Budget::new(Bounds {
+        connections: 100,
+        bytes: 1 << 30,
+        advice: "",
+    })
+}
 
 /// The target by which others dial a listener.
 fn active(listener: &Listener) -> String {
@@ -20,7 +30,7 @@ fn active(listener: &Listener) -> String {
 #[tokio::test]
 async fn a_switch_that_dials_is_followed_until_it_hangs_up() {
     let target = "ptcp:0:127.0.0.1".parse().unwrap();
-    let mut listener = Listener::bind(&target, SessionOptions::default())
+    let mut listener = Listener::bind(&target, SessionOptions::default(), &plenty())
         .await
         .unwrap();
     let mut server = OvsdbServer::start().unwrap();
@@ -55,7 +65,9 @@ async fn a_switch_that_dials_over_tls_is_known_by_its_certificate() {
     let ca = CertificateAuthority::new().unwrap();
     let target = "pssl:0:127.0.0.1".parse().unwrap();
     let options = with_tls(&ca.issue("controller").unwrap());
-    let mut listener = Listener::bind(&target, options.clone()).await.unwrap();
+    let mut listener = Listener::bind(&target, options.clone(), &plenty())
+        .await
+        .unwrap();
     // Neither somebody who says nothing nor somebody who speaks no TLS holds the switch up.
     let Target::PassiveSsl(address) = listener.target().clone() else {
         panic!("{}", listener.target());
@@ -93,7 +105,7 @@ async fn a_caller_without_a_certificate_of_the_ca_is_turned_away() {
     );
     let target = "pssl:0:127.0.0.1".parse().unwrap();
     let options = with_tls(&ours.issue("controller").unwrap());
-    let mut listener = Listener::bind(&target, options).await.unwrap();
+    let mut listener = Listener::bind(&target, options, &plenty()).await.unwrap();
     let target: Target = active(&listener).parse().unwrap();
     let mut strange = crate::fixture::files(&theirs.issue("stranger").unwrap());
     strange.ca_certificate = ours.directory().join("ca.pem");
@@ -117,10 +129,14 @@ async fn a_target_that_cannot_be_listened_on_is_named() {
         ("pssl:0:127.0.0.1", "needs a private key"),
         ("ptcp:1:192.0.2.1", "ptcp:1:192.0.2.1: "),
     ] {
-        let error = Listener::bind(&target.parse().unwrap(), SessionOptions::default())
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = Listener::bind(
+            &target.parse().unwrap(),
+            SessionOptions::default(),
+            &plenty(),
+        )
+        .await
+        .unwrap_err()
+        .to_string();
         assert!(error.contains(words) && error.contains(target), "{error}");
     }
 }

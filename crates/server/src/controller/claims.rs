@@ -3,11 +3,15 @@
 //! Without TLS anybody who reaches the port may come as any switch, and as thousands that there are not. What a name leaves
 //! behind (the memory of physical switches that were seen, their statuses, their series in `/metrics`) outlives the
 //! connection, so new names are taken up to a number only. Whoever names a switch that is known is served all the same.
+//!
+//! What the connections themselves take is bounded for each and for all together; a switch that a gateway names is expected
+//! there, and everybody else a stranger ([`ovsdb::budget`]).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ovsdb::SessionOptions;
+use ovsdb::budget::{Bounds, Budget};
 
 /// How many physical switches are known at most where nobody says otherwise.
 const KNOWN: usize = 1000;
@@ -20,6 +24,13 @@ const ROWS: usize = 1_000_000;
 
 /// The longest message from a caller, in bytes: so many rows in one dump.
 const MESSAGE: usize = 256 << 20;
+
+/// Bytes of memory that callers have together at most where nobody says otherwise: thirty of the largest switches, or a
+/// thousand with 1,000 MACs each.
+const MEMORY: usize = 1 << 30;
+
+/// The least that makes sense, in bytes: a switch with 100,000 MACs takes twice 26 MB while it connects.
+pub(super) const LEAST_MEMORY: usize = 64 << 20;
 
 /// What callers may claim.
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +50,14 @@ impl Claims {
         Self { known }
     }
 
-    /// As many connections as callers may have at a time: every switch one, and another one while it dials again.
-    pub(super) fn connections(self) -> usize {
-        self.known.saturating_mul(2)
+    /// What all callers may have together, in so many bytes if somebody says so. As for connections, every switch may have one,
+    /// and another one while it dials again.
+    pub(super) fn budget(self, bytes: Option<usize>) -> Budget {
+        Budget::new(Bounds {
+            connections: self.known.saturating_mul(2),
+            bytes: bytes.unwrap_or(MEMORY),
+            advice: " (--ovsdb-listen-memory says how much there is)",
+        })
     }
 
     /// Sessions with callers take no more than a switch needs.

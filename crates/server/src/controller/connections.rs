@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::claims::Claims;
+use super::claims::{Claims, LEAST_MEMORY};
 use ovsdb::{
-    ConnectionOptions, Endpoint, ListenError, Listener, SessionOptions, Target, Tls, TlsError,
-    TlsFiles,
+    Budget, ConnectionOptions, Endpoint, ListenError, Listener, SessionOptions, Target, Tls,
+    TlsError, TlsFiles,
 };
 
 /// Options of `l2gw server` that say where the switches are.
@@ -24,6 +24,11 @@ pub struct SwitchOptions {
     /// more is turned away, those that are known are served.
     #[arg(long, value_name = "NUMBER")]
     pub ovsdb_listen_limit: Option<usize>,
+    /// Most bytes of memory that those who dial us take together, 1073741824 where left out; a switch takes 26 MB for 100,000
+    /// MACs, and as much again while it connects. A quarter of it is for callers that no gateway names. Who has the most is
+    /// closed when it is not enough.
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
+    pub ovsdb_listen_memory: Option<usize>,
     /// PEM file with the private key to show to switches, for ssl: and pssl:.
     #[arg(long, value_name = "FILE", requires_all = ["ovsdb_certificate", "ovsdb_ca_cert"])]
     pub ovsdb_private_key: Option<PathBuf>,
@@ -45,6 +50,14 @@ fn passive(text: &str) -> Result<Target, String> {
         .to_owned())
 }
 
+fn memory(text: &str) -> Result<usize, String> {
+    let bytes: usize = text.parse().map_err(|error| format!("{error}"))?;
+    if bytes >= LEAST_MEMORY {
+        return Ok(bytes);
+    }
+    Err(format!("{LEAST_MEMORY} bytes are the least"))
+}
+
 /// Why the switches cannot be reached, nor reach us.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionsError {
@@ -62,13 +75,28 @@ pub enum ConnectionsError {
 }
 
 /// What controllers are made of: endpoints to dial, and open doors.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connections {
     pub(super) dialled: Vec<(Endpoint, ConnectionOptions)>,
     pub(super) listeners: Vec<Listener>,
     /// What those may claim who come there.
     pub(super) claims: Claims,
+    /// What they may have together.
+    pub(super) budget: Budget,
     pub(super) certificates: Certificates,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        let claims = Claims::default();
+        Self {
+            dialled: Vec::new(),
+            listeners: Vec::new(),
+            claims,
+            budget: claims.budget(None),
+            certificates: Certificates::default(),
+        }
+    }
 }
 
 /// All certificates in use with switches, each once.
@@ -102,11 +130,13 @@ impl Connections {
             devices,
             ovsdb_listen,
             ovsdb_listen_limit,
+            ovsdb_listen_memory,
             ovsdb_private_key,
             ovsdb_certificate,
             ovsdb_ca_cert,
         } = options;
         connections.claims = ovsdb_listen_limit.map_or_else(Claims::default, Claims::up_to);
+        connections.budget = connections.claims.budget(ovsdb_listen_memory);
         let tls = match (ovsdb_private_key, ovsdb_certificate, ovsdb_ca_cert) {
             (Some(private_key), Some(certificate), Some(ca_certificate)) => {
                 Some(connections.load(TlsFiles {
@@ -118,7 +148,8 @@ impl Connections {
             _ => None,
         };
         for target in ovsdb_listen {
-            let listener = Listener::bind(&target, Claims::bound(session(tls.clone()))).await?;
+            let options = Claims::bound(session(tls.clone()));
+            let listener = Listener::bind(&target, options, &connections.budget).await?;
             tracing::info!(target = %listener.target(), "waiting for switches");
             connections.listeners.push(listener);
         }
@@ -202,6 +233,7 @@ mod tests {
             ("--ovsdb-listen tcp:192.0.2.1:6640", "is a --device"),
             ("--ovsdb-private-key /k", "--ovsdb-certificate"),
             ("--ovsdb-ca-cert /a", "--ovsdb-private-key"),
+            ("--ovsdb-listen-memory 1000", "67108864 bytes are the least"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");

@@ -12,6 +12,10 @@ use crate::fixture::Fixture;
 /// Every metric that the server tells, with its type: dashboards and alarms depend on them.
 const NAMES: &str = "\
 l2gw_build info
+l2gw_callers gauge
+l2gw_callers_closed counter
+l2gw_callers_room_bytes gauge
+l2gw_callers_room_taken_bytes gauge
 l2gw_http_bodies_room_bytes gauge
 l2gw_http_bodies_room_taken_bytes gauge
 l2gw_http_bodies_waiting gauge
