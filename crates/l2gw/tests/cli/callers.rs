@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::ovsdb_server::{OvsdbServer, free_port};
+use testkit::ovsdb_server::OvsdbServer;
+use testkit::port::free_port;
 
 use crate::place::Place;
 
