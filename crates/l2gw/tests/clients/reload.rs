@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use testkit::certificates::{CertificateAuthority, Credentials};
+use testkit::daemon::Daemon;
 
-use crate::site::{Site, program, typed};
+use crate::site::{READY_WITHIN, Site, program, typed};
 
 /// How long the server may take to notice, on a machine with other things to do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,28 +127,33 @@ fn only_whoever_authenticates_callers_may_listen_beyond_loopback() {
     let directory = tempfile::tempdir().unwrap();
     let tokens = directory.path().join("tokens.yaml");
     write_tokens(&tokens, OLD);
-    let start = |listen: &str, options: &[&str]| {
-        let mut command = std::process::Command::new("timeout");
-        command.args(["--signal=TERM", "5", env!("CARGO_BIN_EXE_l2gw"), "server"]);
-        command.args(["--listen", listen]).args(options);
+    let server = |listen: &str, options: &[&str]| {
+        let mut command = program();
+        command.args(["server", "--listen", listen]).args(options);
         command
             .arg("--database")
             .arg(directory.path().join("l2gw.db"));
-        typed(command)
+        command
     };
     for listen in ["0.0.0.0:0", "[::]:0", "198.51.100.1:9720"] {
-        let refused = start(listen, &[]);
+        let refused = typed(server(listen, &[]));
         assert_eq!(refused.code, 1, "{}", refused.err);
         let said = "without authentication: use a loopback address such as 127.0.0.1:9720";
         assert!(refused.err.contains(said), "{}", refused.err);
     }
     let tokens = tokens.display().to_string();
-    let serving = start("0.0.0.0:0", &["--token-file", &tokens]);
-    assert!(
-        serving.err.contains("answering on http://0.0.0.0:"),
-        "{}",
-        serving.err
-    );
-    let warning = "tokens cross the network unencrypted: see --tls-certificate";
-    assert!(serving.err.contains(warning), "{}", serving.err);
+    let log = directory.path().join("log");
+    let serving = server("0.0.0.0:0", &["--token-file", &tokens]);
+    let mut serving = Daemon::start(serving, &log).unwrap();
+    let told = serving.wait_until("it serves and warns", READY_WITHIN, || {
+        let said = fs::read_to_string(&log)?;
+        for text in [
+            "answering on http://0.0.0.0:",
+            "tokens cross the network unencrypted: see --tls-certificate",
+        ] {
+            ensure!(said.contains(text), "{said}");
+        }
+        Ok(())
+    });
+    told.unwrap();
 }

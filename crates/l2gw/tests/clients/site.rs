@@ -19,7 +19,7 @@ use testkit::shell::{Outcome, Shell};
 pub(crate) const KEPT: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// How long a server may take until it answers, on a machine with other things to do.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// The Keystone of all tests that do it no harm.
 pub(crate) static KEYSTONE: LazyLock<Keystone> =
