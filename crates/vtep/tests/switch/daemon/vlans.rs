@@ -85,6 +85,7 @@ fn vlans_of_a_port_are_served_shown_repaired_and_taken_back() {
             took.push(within("there again", there).await);
         }
         took.sort();
+        println!("mended after {took:?}");
         assert!(took[took.len() / 2] < Duration::from_secs(1), "{took:?}");
         forwards(&wanted).await;
 
