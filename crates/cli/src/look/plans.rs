@@ -123,7 +123,12 @@ impl Plans {
             None => (String::new(), name.to_owned()),
         };
         client.post(&path, body).await?;
-        Ok(writeln!(console.out, "Accepted removals on device: {to}")?)
+        // Consent to removals is consent to adoption, and the other way round; who typed which knows what was meant.
+        let done = match self {
+            Self::Adopt => "Agreed to adoption on device",
+            Self::Plan | Self::Audit => "Accepted removals on device",
+        };
+        Ok(writeln!(console.out, "{done}: {to}")?)
     }
 
     /// Prints the plans of the devices that were asked for, each endpoint's once. An audit fails if one is not empty, and if

@@ -204,12 +204,18 @@ async fn consent_to_removals_needs_a_name() {
         typed.err
     );
     let network = "5b3e4c7e-6f0e-4d5e-8a44-4d6f8a1c7b10";
-    for line in [
-        &["adopt", "tor1", "--network", network][..],
-        &["audit", "tor1", "--accept-removal", "--network", network],
+    for (line, done) in [
+        (
+            &["adopt", "tor1", "--network", network][..],
+            "Agreed to adoption",
+        ),
+        (
+            &["audit", "tor1", "--accept-removal", "--network", network],
+            "Accepted removals",
+        ),
     ] {
         let typed = service.types(line).await;
-        let said = format!("Accepted removals on device: tor1, network {network}\n");
+        let said = format!("{done} on device: tor1, network {network}\n");
         assert_eq!((typed.code, typed.out), (0, said), "{}", typed.err);
         let asked = service.asked();
         assert!(
