@@ -165,6 +165,12 @@ fn a_remote_gateway_declared_at_both_addresses_changes_them_without_loss() -> Re
     let second = installation.connect("rgw-b2", WAN_VNI, false)?;
     installation.declare_mac(&second, b.vm()?, None)?;
     installation.wait_active(&second)?;
+    // As when a station is declared late, the kernel follows the database.
+    eventually("the new address is let in", CONVERGES_WITHIN, || {
+        let rules = run(a.gateway.netns.command("nft").args(["list", "ruleset"]))?;
+        ensure!(rules.contains(OTHER_WAN_IP), "{rules}");
+        Ok(())
+    })?;
     send_from_other_address(&b.gateway.netns)?;
     thread::sleep(A_WHILE);
     installation.succeed(&[
@@ -176,7 +182,13 @@ fn a_remote_gateway_declared_at_both_addresses_changes_them_without_loss() -> Re
     installation.wait_active(&at_a.connection)?;
     installation.succeed(&["l2-remote-gateway-connection-delete", &second])?;
     installation.wait_active(&at_a.connection)?;
-    // Only now is the old address of no use any more.
+    // Only when nothing goes there is the old address of no use any more.
+    eventually("nothing goes to the old address", CONVERGES_WITHIN, || {
+        let entries = run(a.gateway.netns.command("bridge").args(["fdb", "show"]))?;
+        let old = format!(" dst {} ", b.gateway.wan_ip);
+        ensure!(!entries.contains(&old), "{entries}");
+        Ok(())
+    })?;
     b.gateway
         .netns
         .ip(&format!("address delete {}/24 dev {WAN}", b.gateway.wan_ip))?;
