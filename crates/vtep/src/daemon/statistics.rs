@@ -11,7 +11,7 @@ use hardware_vtep::{BindingStats, Database, StatisticsPublisher};
 use ovsdb::{Connection, Link};
 use tokio::sync::watch;
 
-use crate::kernel::counters::{self, Counters};
+use crate::kernel::counters::{Counters, Meter};
 use crate::kernel::outline::{Outline, PortDevice};
 
 /// Between two tellings of the same bindings at least.
@@ -30,6 +30,7 @@ pub(super) async fn tell(
     mut outline: watch::Receiver<Option<Arc<Outline>>>,
 ) {
     let mut publisher = StatisticsPublisher::new(switch);
+    let mut meter = Meter::default();
     let mut told = false;
     loop {
         let ports = match &*outline.borrow_and_update() {
@@ -45,8 +46,13 @@ pub(super) async fn tell(
         }
         let begun = Instant::now();
         told = !ports.is_empty();
-        let read = tokio::task::spawn_blocking(move || of(ports)).await;
-        if let Ok(Ok(stats)) = read
+        let read = tokio::task::spawn_blocking(move || {
+            let stats = of(ports, &mut meter);
+            (meter, stats.ok())
+        });
+        let stats;
+        (meter, stats) = read.await.unwrap_or_default();
+        if let Some(stats) = stats
             && let Link::Up { session, .. } = connection.link()
             && let Err(error) = publisher
                 .publish(&session, connection.replica(), stats)
@@ -64,11 +70,14 @@ pub(super) async fn tell(
     }
 }
 
-fn of(ports: Vec<PortDevice>) -> std::io::Result<BTreeMap<(Arc<str>, u16), BindingStats>> {
+fn of(
+    ports: Vec<PortDevice>,
+    meter: &mut Meter,
+) -> std::io::Result<BTreeMap<(Arc<str>, u16), BindingStats>> {
     if ports.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let counted = counters::read()?;
+    let counted = meter.read()?;
     let stats = ports.into_iter().filter_map(|port| {
         let counters = counted.get(&port.device)?;
         Some(((port.port, port.vlan.get()), seen_from_outside(*counters)))

@@ -68,11 +68,6 @@ pub(crate) fn dump_links() -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(link(0, vec![mask]))
 }
 
-/// All interfaces, with their counters.
-pub(crate) fn dump_counters() -> RouteNetlinkMessage {
-    RouteNetlinkMessage::GetLink(link(0, Vec::new()))
-}
-
 /// One interface.
 pub(crate) fn get_link(name: InterfaceName) -> RouteNetlinkMessage {
     let attributes = vec![
