@@ -2,6 +2,8 @@
 //!
 //! A thread of its own, because what it must do in time takes a thousandth of what a pass over the kernel may take. The
 //! socket is given frames of our EtherType alone, and by bridges alone, so it costs other traffic nothing (packet(7)).
+//! Interfaces that many probes leave by, which are ports with many VLANs, have sockets of their own, bound to them: otherwise
+//! the kernel looks for the interface with each frame, among thousands of others.
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::socket::{LinkAddr, MsgFlags, MultiHeaders, recvfrom, sendmmsg};
+use nix::sys::socket::{LinkAddr, MsgFlags, MultiHeaders, bind, recvfrom, sendmmsg};
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -31,6 +33,10 @@ const LONGEST_FRAME: usize = 512;
 
 /// Frames of others taken in before it is our turn again, and our own by one system call.
 const FRAMES_AT_ONCE: usize = 256;
+
+/// From so many frames at once on an interface has a socket of its own, which costs a descriptor; so many have one at most.
+const MANY: usize = 16;
+const MOST_OWN: usize = 64;
 
 /// Interfaces are looked up by number at most this often: with thousands of them that takes a while.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(1);
@@ -61,6 +67,7 @@ impl Sentry {
         let post = Post {
             socket,
             addresses: HashMap::new(),
+            own: HashMap::new(),
             looked_up: None,
             detector: Detector::new(signer),
             reflex,
@@ -112,10 +119,19 @@ fn open() -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A socket that sends by one interface, and is given nothing.
+fn bound(to: &LinkAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    bind(socket.as_raw_fd(), to)?;
+    Ok(socket)
+}
+
 struct Post {
     socket: Socket,
     /// Where to send for an interface's number.
     addresses: HashMap<u32, LinkAddr>,
+    /// Sockets bound to interfaces, by number.
+    own: HashMap<u32, Socket>,
     looked_up: Option<Instant>,
     detector: Detector,
     /// Cuts at once.
@@ -136,6 +152,7 @@ impl Post {
                 // Numbers may have been given anew.
                 self.looked_up = None;
                 self.addresses.clear();
+                self.own.clear();
             }
             let due = self.detector.due(self.started.elapsed());
             self.send(due);
@@ -180,27 +197,38 @@ impl Post {
         frames.sort_by_key(|outgoing| outgoing.interface);
         for of_one in frames.chunk_by(|one, next| one.interface == next.interface) {
             let interface = of_one.first().map(|outgoing| outgoing.interface);
-            let Some(address) = interface.and_then(|interface| self.address(interface)) else {
+            let Some(interface) = interface else { continue };
+            let Some(address) = self.address(interface) else {
                 continue;
+            };
+            let own = self.own(interface, address, of_one.len());
+            let (socket, address) = match own {
+                Some(own) => (own.as_raw_fd(), None),
+                None => (self.socket.as_raw_fd(), Some(address)),
             };
             for some in of_one.chunks(FRAMES_AT_ONCE) {
                 let frames: Vec<_> = some
                     .iter()
                     .map(|outgoing| [IoSlice::new(&outgoing.frame)])
                     .collect();
-                let addresses = vec![Some(address); some.len()];
+                let addresses = vec![address; some.len()];
                 let mut headers = MultiHeaders::preallocate(some.len(), None);
+                let flags = MsgFlags::MSG_DONTWAIT;
                 // An interface that is down or gone takes no frame, and closes no ring.
-                let _ = sendmmsg(
-                    self.socket.as_raw_fd(),
-                    &mut headers,
-                    &frames,
-                    &addresses,
-                    [],
-                    MsgFlags::MSG_DONTWAIT,
-                );
+                let _ = sendmmsg(socket, &mut headers, &frames, &addresses, [], flags);
             }
         }
+    }
+
+    /// The interface's own socket, if it has one or is to have one for so many frames.
+    fn own(&mut self, interface: u32, address: LinkAddr, frames: usize) -> Option<&Socket> {
+        if frames >= MANY && self.own.len() < MOST_OWN && !self.own.contains_key(&interface) {
+            match bound(&address) {
+                Ok(socket) => drop(self.own.insert(interface, socket)),
+                Err(error) => tracing::debug!(%error, "no socket for interface {interface}"),
+            }
+        }
+        self.own.get(&interface)
     }
 
     fn address(&mut self, interface: u32) -> Option<LinkAddr> {

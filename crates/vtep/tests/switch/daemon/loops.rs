@@ -243,6 +243,33 @@ fn a_ring_in_one_vlan_of_two_ports_is_cut_at_one_of_them() {
     });
 }
 
+/// Their probes leave by sockets that are bound to the ports.
+#[test]
+fn a_ring_is_cut_where_ports_have_many_vlans_and_were_down_before() {
+    in_namespace(|| async {
+        let outside = Outside::new();
+        let mut wanted = picture();
+        for vlan in 0..20 {
+            bind(&mut wanted, "net-a", "one", 301 + vlan);
+            bind(&mut wanted, "net-a", "two", 401 + vlan);
+        }
+        for port in ["one", "two"] {
+            bind(&mut wanted, "net-a", port, 300);
+        }
+        let options = "--vlan-form tc --port one=eth9 --port two=eth8";
+        let (_switch, controller) = forwarding(options, &wanted).await;
+        for port in ["eth9", "eth8"] {
+            ip(&format!("link set {port} down"));
+            ip(&format!("link set {port} up"));
+        }
+        outside.join();
+        let told = "cut off this port because of a loop: what the network sends out of";
+        fault(&controller, Some(told)).await;
+        let off = off();
+        assert_eq!(off.len(), 1, "{off:?}");
+    });
+}
+
 #[test]
 fn a_cut_is_repaired_outlives_the_daemon_and_is_released_by_hand() {
     in_namespace(|| async {
