@@ -223,7 +223,8 @@ impl Worker {
             return Ok(None);
         };
         let cuts = self.cuts.all();
-        if asked.wanted.cut(off(&cuts)) {
+        // Of a cut that was made at once and is over already, nobody but loop protection knows.
+        if asked.wanted.cut(off(&cuts)) || matches!(wake, Wake::Cuts) {
             scope = None;
         }
         let desired = asked.wanted.desired();
@@ -284,7 +285,9 @@ impl Worker {
         }
         // Where entries alone were looked at, nothing else changed.
         if let (Some(sentry), None) = (&self.sentry, scope) {
-            sentry.protect(self.kernel.ground(asked.wanted.bridges()));
+            // Not the list of before: what was cut meanwhile hands on nothing any more.
+            let off = off(&self.cuts.all());
+            sentry.protect(self.kernel.ground(asked.wanted.bridges(), &off));
         }
         self.cut_flapping();
         Ok(Some(pass))
@@ -327,33 +330,30 @@ impl Worker {
         Ok(self.kernel.is_stale()? || wrong || self.unwritten)
     }
 
-    /// Cuts what stations move back and forth between: one of several physical ports, or else the network off the WAN, if it has
-    /// one.
+    /// Of several physical ports that stations move back and forth between, cuts one. Of one and the WAN, there may be other
+    /// gateways to cut it.
     fn cut_flapping(&mut self) {
         let flaps = self.kernel.take_flaps();
-        let (Some(asked), Some(_)) = (&self.asked, &self.sentry) else {
+        let (Some(asked), Some(sentry)) = (&self.asked, &self.sentry) else {
             return;
         };
         for flapping in flaps {
-            let (bridge, port) = (flapping.bridge, flapping.port);
-            let mut vxlans = asked.wanted.desired().state.vxlans.values();
-            let has_wan = vxlans.any(|held| held.is_wan() && held.port.bridge == Some(bridge));
             let mut bridges = asked.wanted.bridges();
-            let network = bridges.find_map(|(name, of)| (of == bridge).then_some(name));
-            if let Some(network) = network.filter(|_| has_wan || port.is_some()) {
-                let network = network.clone();
-                let over = |port| {
-                    let network = network.clone();
-                    let port = Some(port);
-                    self.cuts.all().contains_key(&Place { network, port })
-                };
-                // What is told of a port that is off is what was before that.
-                if flapping.alone.is_some_and(over) {
-                    continue;
-                }
-                let place = Place { network, port };
-                self.cuts.suspect(&place, &flapping.cause);
-                self.kernel.cut_at_once(port.unwrap_or(bridge));
+            let network = bridges.find_map(|(name, of)| (of == flapping.bridge).then_some(name));
+            let Some(network) = network else { continue };
+            let place = |port| Place {
+                network: network.clone(),
+                port: Some(port),
+            };
+            if let Some(port) = flapping.port {
+                self.cuts.suspect(&place(port), &flapping.cause);
+                self.kernel.cut_at_once(port);
+                continue;
+            }
+            let over = |port| self.cuts.all().contains_key(&place(port));
+            // What is told of a port that is off is what was before that.
+            if !flapping.alone.is_some_and(over) {
+                sentry.flapped(flapping.number, flapping.cause);
             }
         }
     }

@@ -72,11 +72,9 @@ impl Flaps {
         station.moves += 1;
         station.ports.extend([station.port, entry.device]);
         station.port = entry.device;
-        if station.moves >= MOST_MOVES {
-            station.moves = 0;
-            let ports = std::mem::take(&mut station.ports);
-            let mac = entry.mac;
-            self.found.retain(|flap| flap.bridge != bridge);
+        // Each further move says that it goes on.
+        if station.moves >= MOST_MOVES && self.found.iter().all(|flap| flap.bridge != bridge) {
+            let (mac, ports) = (entry.mac, station.ports.clone());
             self.found.push(Flap { bridge, mac, ports });
         }
     }
@@ -108,7 +106,10 @@ mod tests {
 
     #[test]
     fn a_station_that_moves_back_and_forth_is_told_of() {
-        assert_eq!(flapped((0..7).map(|n| (n * 10, n as u32 % 2))), 1);
+        let moves = |n| (0..n).map(|n| (n * 10, n as u32 % 2));
+        assert_eq!(flapped(moves(6)), 0);
+        assert_eq!(flapped(moves(7)), 1);
+        assert_eq!(flapped(moves(9)), 3, "as long as it goes on");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! stations flap.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use model::switch::LogicalSwitchName;
 use model::value::VlanId;
@@ -12,10 +13,12 @@ use super::{Kernel, reflex};
 use crate::loops::{Ground, Port, Protected, Wire};
 
 impl Kernel {
-    /// The networks of these bridges as they were last seen.
+    /// The networks of these bridges as they were last seen. What is `off`, bridges off the WAN and ports off their bridges, is
+    /// cut or about to be.
     pub(crate) fn ground<'n>(
         &self,
         networks: impl Iterator<Item = (&'n LogicalSwitchName, InterfaceName)>,
+        off: &BTreeSet<InterfaceName>,
     ) -> Ground {
         let mut ports: BTreeMap<InterfaceName, Vec<Port>> = BTreeMap::new();
         for (device, bridge) in self.known.ports() {
@@ -24,7 +27,7 @@ impl Kernel {
                     index,
                     device,
                     label: self.known.label(device).into(),
-                    is_cut: self.known.is_cut(device),
+                    is_cut: self.known.is_cut(device) || off.contains(&device),
                     wire: self.wire(device).unwrap_or(Wire {
                         interface: index,
                         vlan: None,
@@ -33,30 +36,32 @@ impl Kernel {
                 ports.entry(bridge).or_default().push(port);
             }
         }
-        let mut wan: BTreeMap<InterfaceName, (Vec<u32>, bool)> = BTreeMap::new();
+        let mut wan: BTreeMap<InterfaceName, Wan> = BTreeMap::new();
         let mut inside: BTreeMap<InterfaceName, Vec<u32>> = BTreeMap::new();
         for (name, vxlan) in &self.known.vxlans {
             let (Some(bridge), Some(index)) = (vxlan.port.bridge, self.indexes.index(*name)) else {
                 continue;
             };
             if vxlan.is_wan() {
-                let (devices, is_cut) = wan.entry(bridge).or_default();
-                devices.push(index);
-                *is_cut |= vxlan.port.cut;
+                let wan = wan.entry(bridge).or_default();
+                wan.devices.push(index);
+                wan.remotes.extend(vxlan.flood.iter().map(|to| to.ip));
+                wan.is_cut |= vxlan.port.cut;
             } else {
                 inside.entry(bridge).or_default().push(index);
             }
         }
         let protected = networks.filter_map(|(name, bridge)| {
             let index = self.indexes.index(bridge)?;
-            let (wan, is_cut) = wan.remove(&bridge).unwrap_or_default();
+            let wan = wan.remove(&bridge).unwrap_or_default();
             let network = Protected {
                 name: name.clone(),
                 fingerprint: fingerprint(&[name.as_str().as_bytes()]),
                 ports: ports.remove(&bridge).unwrap_or_default(),
-                wan,
+                wan: wan.devices,
+                remotes: wan.remotes,
                 inside: inside.remove(&bridge).unwrap_or_default(),
-                is_cut,
+                is_cut: wan.is_cut || off.contains(&bridge),
             };
             Some((index, network))
         });
@@ -81,17 +86,11 @@ impl Kernel {
         })
     }
 
-    /// Cuts a port off its bridge, or a bridge off the WAN, before the next pass finds that it is to be done: with frames that
-    /// go round, that may have a hundred thousand notifications before it.
-    pub(crate) fn cut_at_once(&mut self, place: InterfaceName) {
-        let wan = self.known.vxlans.iter();
-        let wan = wan.filter(|(_, held)| held.is_wan() && held.port.bridge == Some(place));
-        let devices: Vec<_> = match self.known.bridges.contains_key(&place) {
-            true => wan.map(|(name, _)| *name).collect(),
-            false => vec![place],
-        };
-        let numbers = devices.iter().filter_map(|name| self.indexes.index(*name));
-        reflex::cut(&mut self.netlink, &numbers.collect::<Vec<_>>());
+    /// Cuts a port off its bridge before the next pass finds that it is to be done: with frames that go round, that may have a
+    /// hundred thousand notifications before it.
+    pub(crate) fn cut_at_once(&mut self, port: InterfaceName) {
+        let number = self.indexes.index(port);
+        reflex::cut(&mut self.netlink, number.as_slice());
         self.stale.links = true;
     }
 
@@ -114,6 +113,7 @@ impl Kernel {
             let last = ports.pop();
             Some(Flapping {
                 bridge,
+                number: flap.bridge,
                 // One alone may be the way to a machine that somebody else has the address of, too.
                 port: last.filter(|_| !ports.is_empty()),
                 alone: last.filter(|_| ports.is_empty()),
@@ -128,10 +128,20 @@ impl Kernel {
     }
 }
 
+/// A network's way to remote gateways.
+#[derive(Default)]
+struct Wan {
+    devices: Vec<u32>,
+    remotes: BTreeSet<Ipv4Addr>,
+    is_cut: bool,
+}
+
 /// A station that moves back and forth between ports of a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Flapping {
     pub(crate) bridge: InterfaceName,
+    /// Of the bridge.
+    pub(crate) number: u32,
     /// The last one of several physical ports that it was seen on.
     pub(crate) port: Option<InterfaceName>,
     /// The physical port that it was seen on, if that is the only one.

@@ -319,12 +319,21 @@ pub(crate) fn set_cut(index: u32, cut: bool) -> Request {
     } else {
         BridgePortState::Forwarding
     };
-    let state = DefaultNla::new(IFLA_BRPORT_STATE, vec![state.into()]);
-    let mut info = vec![LinkProtoInfoBridge::Other(state)];
+    let mut attributes = vec![DefaultNla::new(IFLA_BRPORT_STATE, vec![state.into()])];
     if cut {
-        let flush = DefaultNla::new(IFLA_BRPORT_FLUSH, Vec::new());
-        info.push(LinkProtoInfoBridge::Other(flush));
+        attributes.push(DefaultNla::new(IFLA_BRPORT_FLUSH, Vec::new()));
     }
+    bridge_port(index, attributes)
+}
+
+/// What was learnt on a port of a bridge goes, what was declared stays.
+pub(crate) fn forget_learnt(index: u32) -> Request {
+    bridge_port(index, vec![DefaultNla::new(IFLA_BRPORT_FLUSH, Vec::new())])
+}
+
+fn bridge_port(index: u32, attributes: Vec<DefaultNla>) -> Request {
+    let info = attributes.into_iter().map(LinkProtoInfoBridge::Other);
+    let info = info.collect();
     let mut message = link(index, vec![LinkAttribute::ProtoInfoBridge(info)]);
     message.header.interface_family = AddressFamily::Bridge;
     Request {

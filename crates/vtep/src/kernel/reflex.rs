@@ -7,7 +7,7 @@ use model::value::MacAddress;
 
 use super::entries::FdbEntry;
 use super::message;
-use super::netlink::{BATCH, Netlink};
+use super::netlink::{BATCH, Netlink, Request};
 
 /// A hand on the kernel of its own.
 pub(crate) struct Reflex {
@@ -25,6 +25,11 @@ impl Reflex {
     /// Cuts devices, by number, off the bridges they are in.
     pub(crate) fn cut(&mut self, devices: &[u32]) {
         cut(&mut self.netlink, devices);
+    }
+
+    /// Makes bridges forget what they learnt on these ports, by number.
+    pub(crate) fn forget(&mut self, ports: &[u32]) {
+        write(&mut self.netlink, ports, message::forget_learnt);
     }
 
     /// The port, by number, on which a bridge heard a station last.
@@ -47,16 +52,22 @@ impl Reflex {
 
 /// Cuts devices, by number, off the bridges they are in.
 pub(super) fn cut(netlink: &mut Netlink, devices: &[u32]) {
+    write(netlink, devices, |index| message::set_cut(index, true));
+}
+
+fn write(netlink: &mut Netlink, devices: &[u32], request: impl Fn(u32) -> Request) {
     for some in devices.chunks(BATCH) {
-        let requests = some.iter().map(|index| message::set_cut(*index, true));
+        let requests = some.iter().map(|index| request(*index));
         match netlink.write(requests.collect()) {
             Ok(refused) => {
                 for (_, error) in refused {
                     // One that is down or gone takes part in no loop.
-                    tracing::debug!(%error, "cut at once");
+                    tracing::debug!(%error, "loop protection at once");
                 }
             }
-            Err(error) => tracing::warn!(%error, "not cut at once, but by the next pass"),
+            Err(error) => {
+                tracing::warn!(%error, "not done at once: what is to be cut the next pass cuts")
+            }
         }
     }
 }

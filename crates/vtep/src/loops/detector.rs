@@ -7,14 +7,22 @@
 //! |---|---|---|
 //! | our probe, not relayed | the port it left by and the one it came in on are joined behind our back, be they of one network or of two | the later one of both is cut off |
 //! | our probe, not relayed, from inside | a host joins the inside to the port it left by | the port is cut off: frames reach its segment by that host, too |
-//! | our probe, relayed | frames go round through those gateways | cut off the WAN; who has not the lowest address waits for a second proof |
+//! | our probe, relayed | frames go round through those gateways | cut off the WAN, in the order of addresses: others wait for those before them |
 //! | another gateway's, from a port | we share a segment with it | handed on over the WAN, where tenants' frames would go |
 //! | another gateway's, from the WAN | there is another gateway behind that one | handed on to our ports, if we share a segment |
+//!
+//! Stations that flap between a port and the WAN are a sign of the same ring, seen by every gateway in it at once, and long
+//! before a probe came round. They probe at once then, so that those on one segment know of each other, and each waits for the
+//! lower ones next to it, on its segments and behind the WAN.
+//!
+//! Whoever cuts something, or joins it again, says so, as spanning tree tells of a change of the topology (IEEE 802.1D section
+//! 17.11): what came round was learnt on ports that its senders are not behind, and would be looked for there for minutes. All
+//! who hear of it forget what the network's ports learnt, and hand it on like a probe.
 //!
 //! A gateway hands on just what its bridge would pass: not while the network, or the port, is cut. Each probe is handed on once in each
 //! direction, in a bounded number, over a bounded number of gateways: a ring of gateways doesn't multiply probes.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +31,8 @@ use model::switch::LogicalSwitchName;
 use model::value::MacAddress;
 
 use super::cuts::Place;
-use super::probe::{Claim, Leg, MOST_RELAYS, Probe, Signer};
-use crate::kernel::name::InterfaceName;
+use super::ground::{Ground, Port, Protected, Wire};
+use super::probe::{Claim, Leg, MOST_RELAYS, Origin, Probe, Signer};
 
 /// Between two probes of a port: three of them fit into the second within which a ring must be cut.
 const EVERY: Duration = Duration::from_millis(300);
@@ -40,82 +48,31 @@ const AT_LEAST: usize = 200;
 /// A gateway on our segment is remembered this long: two of its probes may get lost.
 const NEIGHBOUR_FOR: Duration = Duration::from_secs(1);
 
-/// A second proof is one that comes this long after the first, and not much later.
-const SECOND_AFTER: Duration = Duration::from_millis(250);
-const SECOND_BEFORE: Duration = Duration::from_secs(3);
+/// How long those before us are given to cut a ring: signs of it that still come after that, and not much later, are ours to
+/// act upon. One cut parts a ring, two part the sites.
+const TURN: Duration = Duration::from_millis(250);
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
+
+/// So often a change is told, in as many rounds.
+const TELLINGS: u8 = 3;
+
+/// Told of it by anybody, we forget what was learnt at most this often.
+const FORGET_EVERY: Duration = Duration::from_millis(250);
+
+/// Until those on our segment who see the same have said that they are there.
+const LISTEN: Duration = Duration::from_millis(50);
+
+/// However many are before us, we wait for so many: the ring is to be cut within a second.
+const MOST_TURNS: u32 = 3;
+
+/// Of the gateways next to us, whose own turns we know nothing of.
+const MOST_TURNS_OF_NEIGHBOURS: u32 = 2;
+
+/// Gateways remembered on a network's segments.
+const MOST_NEIGHBOURS: usize = 32;
 
 /// Probes of others handed on for a network in each [`EVERY`].
 const MOST_RELAYED: usize = 32;
-
-/// What there is to protect.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Ground {
-    /// By the number of the bridge.
-    pub(crate) networks: BTreeMap<u32, Protected>,
-}
-
-/// A network as it is in the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Protected {
-    pub(crate) name: LogicalSwitchName,
-    /// What its probes call it.
-    pub(crate) fingerprint: u64,
-    pub(crate) ports: Vec<Port>,
-    /// Numbers of the devices that lead to remote gateways.
-    pub(crate) wan: Vec<u32>,
-    /// Numbers of the devices that lead to inside hosts.
-    pub(crate) inside: Vec<u32>,
-    /// Whether it is off the WAN.
-    pub(crate) is_cut: bool,
-}
-
-/// A port frames are exchanged through with a segment that is not ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Port {
-    /// The number of the interface in the bridge.
-    pub(crate) index: u32,
-    /// Its device, in the bridge.
-    pub(crate) device: InterfaceName,
-    /// What people call it.
-    pub(crate) label: Arc<str>,
-    /// Whether it is off the network.
-    pub(crate) is_cut: bool,
-    /// Where its frames leave the host.
-    pub(crate) wire: Wire,
-}
-
-/// An interface's number, and the VLAN whose tag frames bear there, if any. To put a frame there is a fifth of the work it is
-/// to send it through the devices that stand for the VLAN, and thousands of networks are probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Wire {
-    pub(crate) interface: u32,
-    pub(crate) vlan: Option<u16>,
-}
-
-impl Protected {
-    /// Its way to the WAN.
-    fn place(&self) -> (Place, Vec<u32>) {
-        let network = self.name.clone();
-        let place = Place {
-            network,
-            port: None,
-        };
-        let devices = if self.is_cut { &[][..] } else { &self.wan };
-        (place, devices.to_vec())
-    }
-}
-
-impl Port {
-    fn place(&self, network: &Protected) -> (Place, Vec<u32>) {
-        let network = network.name.clone();
-        let place = Place {
-            network,
-            port: Some(self.device),
-        };
-        let device = (!self.is_cut).then_some(self.index);
-        (place, device.into_iter().collect())
-    }
-}
 
 /// A frame to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,13 +90,17 @@ pub(crate) struct Finding {
     pub(crate) cause: String,
     /// The network in which a port and the inside are joined, and so the WAN has no part in the ring.
     pub(crate) beside_wan: Option<LogicalSwitchName>,
+    /// No probe came back, so nobody knows where the ring closes.
+    pub(crate) suspected: bool,
 }
 
 /// What came of a frame.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reaction {
-    pub(crate) relay: Vec<Outgoing>,
+    pub(crate) send: Vec<Outgoing>,
     pub(crate) finding: Option<Finding>,
+    /// Ports, by number, on which what was learnt may be wrong.
+    pub(crate) forget: Vec<u32>,
 }
 
 /// A port to probe.
@@ -171,12 +132,33 @@ pub(crate) struct Detector {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// When another gateway was heard on a port.
-    neighbour: Option<Duration>,
-    /// When a probe of ours that proves nothing by itself came back first, and last.
+    /// When other gateways were heard on a port, by address.
+    neighbours: BTreeMap<Ipv4Addr, Duration>,
+    /// When a sign of a ring that we did not act upon came first, and last.
     suspicion: Option<(Duration, Duration)>,
-    /// Probes handed on lately.
-    relayed: VecDeque<(Duration, Leg, Claim)>,
+    /// Probes handed on lately, and changes.
+    relayed: VecDeque<(Duration, Leg, bool, Claim)>,
+    /// How often a change of ours is still to be told.
+    tellings: u8,
+    /// When we were told of one.
+    told: Option<Duration>,
+}
+
+impl Seen {
+    /// Another gateway, on one of our segments.
+    fn hear(&mut self, now: Duration, gateway: Ipv4Addr) {
+        self.neighbours
+            .retain(|_, at| now.saturating_sub(*at) < NEIGHBOUR_FOR);
+        if self.neighbours.len() < MOST_NEIGHBOURS || self.neighbours.contains_key(&gateway) {
+            self.neighbours.insert(gateway, now);
+        }
+    }
+
+    fn neighbours(&self, now: Duration) -> impl Iterator<Item = Ipv4Addr> {
+        let lately = move |at: Duration| now.saturating_sub(at) < NEIGHBOUR_FOR;
+        let neighbours = self.neighbours.iter();
+        neighbours.filter_map(move |(ip, at)| lately(*at).then_some(*ip))
+    }
 }
 
 impl Detector {
@@ -192,8 +174,13 @@ impl Detector {
         }
     }
 
+    /// What there is to protect.
+    pub(crate) fn ground(&self) -> &Arc<Ground> {
+        &self.ground
+    }
+
     /// Takes in what there is to protect now.
-    pub(crate) fn set_ground(&mut self, ground: Arc<Ground>) {
+    pub(crate) fn set_ground(&mut self, now: Duration, ground: Arc<Ground>) -> Reaction {
         self.bridges = ground
             .networks
             .iter()
@@ -212,13 +199,43 @@ impl Detector {
         self.turn = self.turn.min(self.turns.len());
         self.seen
             .retain(|bridge, _| ground.networks.contains_key(bridge));
-        for (bridge, seen) in &mut self.seen {
+        let mut forget = Vec::new();
+        for (bridge, network) in &ground.networks {
+            let Some(before) = self.ground.networks.get(bridge).filter(|b| *b != network) else {
+                continue;
+            };
+            let seen = self.seen.entry(*bridge).or_default();
             // A port was cut or joined: what came back before says nothing of what is joined now.
-            if ground.networks.get(bridge) != self.ground.networks.get(bridge) {
-                seen.suspicion = None;
+            seen.suspicion = None;
+            if !before.off().eq(network.off()) {
+                seen.tellings = TELLINGS;
+                forget.extend(network.ports());
             }
         }
         self.ground = ground;
+        Reaction {
+            send: self.tell(now),
+            finding: None,
+            forget,
+        }
+    }
+
+    /// What there is to tell of changes of ours.
+    fn tell(&mut self, now: Duration) -> Vec<Outgoing> {
+        let ground = Arc::clone(&self.ground);
+        let mut tell = Vec::new();
+        for (bridge, seen) in &mut self.seen {
+            let Some(network) = ground.networks.get(bridge).filter(|_| seen.tellings > 0) else {
+                continue;
+            };
+            seen.tellings -= 1;
+            for leg in [Leg::Local, Leg::Wan] {
+                let mut change = self.signer.probe(network.fingerprint, 0, now);
+                (change.leg, change.change) = (leg, true);
+                tell.extend(put(self.signer.origin, &change, network.wires(leg)));
+            }
+        }
+        tell
     }
 
     /// How long a round over all ports takes.
@@ -234,6 +251,7 @@ impl Detector {
         let mut round = *self.round.get_or_insert(now);
         if now >= round + every {
             due.extend(self.until(self.turns.len(), now));
+            due.extend(self.tell(now));
             self.turn = 0;
             round = now;
             self.round = Some(now);
@@ -247,16 +265,19 @@ impl Detector {
     fn until(&mut self, end: usize, now: Duration) -> Vec<Outgoing> {
         let end = end.min(self.turns.len());
         let turns = self.turns.get(self.turn..end).unwrap_or_default();
-        let probes = turns.iter().map(|turn| {
-            let probe = self.signer.probe(turn.network, turn.port, now);
-            Outgoing {
-                interface: turn.wire.interface,
-                frame: probe.frame(self.signer.origin, turn.wire.vlan),
-            }
-        });
+        let probes = turns.iter();
+        let probes = probes.map(|turn| self.probe(turn.network, turn.port, turn.wire, now));
         let probes = probes.collect();
         self.turn = self.turn.max(end);
         probes
+    }
+
+    fn probe(&self, network: u64, port: u32, wire: Wire, now: Duration) -> Outgoing {
+        let probe = self.signer.probe(network, port, now);
+        Outgoing {
+            interface: wire.interface,
+            frame: probe.frame(self.signer.origin, wire.vlan),
+        }
     }
 
     /// How long there is nothing to send.
@@ -284,6 +305,9 @@ impl Detector {
         else {
             return Reaction::default();
         };
+        if probe.change {
+            return self.told(now, bridge, &probe, network);
+        }
         if self.signer.is_ours(&probe, now) {
             let finding = if probe.path.is_empty() {
                 self.came_straight_back(now, &probe, network, came_in_by)
@@ -300,8 +324,8 @@ impl Detector {
             return Reaction::default();
         }
         Reaction {
-            relay: self.hand_on(now, bridge, &probe, network),
-            finding: None,
+            send: self.hand_on(now, bridge, &probe, network),
+            ..Reaction::default()
         }
     }
 
@@ -332,7 +356,7 @@ impl Detector {
         let back = ports.find(|port| Some(port.index) == index);
         let from_inside = index.is_some_and(|index| at.inside.contains(&index));
         // What was learnt on a port that was cut just now is forgotten: of what came in by it before, nothing is known.
-        if back.is_none() && !from_inside && !self.suspect_again(from, now) {
+        if back.is_none() && !from_inside && self.suspected_for(from, now) < TURN {
             return None;
         }
         let both = [out.map(|port| (network, port)), back.map(|port| (at, port))];
@@ -373,18 +397,71 @@ impl Detector {
             places,
             cause,
             beside_wan,
+            suspected: false,
         })
     }
 
-    /// Notes a sign of a loop that proves nothing by itself. Whether it is the second one, a while after the first.
-    fn suspect_again(&mut self, bridge: u32, now: Duration) -> bool {
+    /// Notes a sign of a loop. How long there have been any.
+    fn suspected_for(&mut self, bridge: u32, now: Duration) -> Duration {
         let suspicion = &mut self.seen.entry(bridge).or_default().suspicion;
         let since = match suspicion {
-            Some((since, last)) if now.saturating_sub(*last) < SECOND_BEFORE => *since,
+            Some((since, last)) if now.saturating_sub(*last) < FORGOTTEN_AFTER => *since,
             _ => now,
         };
         *suspicion = Some((since, now));
-        now - since >= SECOND_AFTER
+        now - since
+    }
+
+    /// Takes in that a station flaps between the WAN and something else.
+    pub(crate) fn flapped(&mut self, now: Duration, bridge: u32, cause: String) -> Reaction {
+        let ground = Arc::clone(&self.ground);
+        let network = ground.networks.get(&bridge);
+        let Some(network) = network.filter(|network| !network.wan.is_empty()) else {
+            return Reaction::default();
+        };
+        let ours = self.signer.origin.wan_ip;
+        let seen = self.seen.entry(bridge).or_default();
+        let neighbours = seen.neighbours(now).collect::<BTreeSet<_>>();
+        let lower = network.remotes.union(&neighbours).filter(|ip| **ip < ours);
+        let turns = (0..MOST_TURNS_OF_NEIGHBOURS).zip(lower).count();
+        let since = self.suspected_for(bridge, now);
+        // What goes on after the cut prolongs it.
+        if since < LISTEN + TURN * turns as u32 && !network.is_cut {
+            let ports = network.ports.iter().filter(|_| since.is_zero());
+            let probes = ports.map(|p| self.probe(network.fingerprint, p.index, p.wire, now));
+            return Reaction {
+                send: probes.collect(),
+                ..Reaction::default()
+            };
+        }
+        Reaction {
+            finding: Some(Finding {
+                places: vec![network.place()],
+                cause,
+                beside_wan: None,
+                suspected: true,
+            }),
+            ..Reaction::default()
+        }
+    }
+
+    /// Another gateway cut or joined something.
+    fn told(&mut self, now: Duration, bridge: u32, change: &Probe, at: &Protected) -> Reaction {
+        if change.claim.origin.wan_ip == self.signer.origin.wan_ip {
+            return Reaction::default();
+        }
+        let told = &mut self.seen.entry(bridge).or_default().told;
+        let forget = if told.is_some_and(|told| now.saturating_sub(told) < FORGET_EVERY) {
+            Vec::new()
+        } else {
+            *told = Some(now);
+            at.ports()
+        };
+        Reaction {
+            send: self.hand_on(now, bridge, change, at),
+            finding: None,
+            forget,
+        }
     }
 
     /// Frames go round through other gateways.
@@ -396,10 +473,12 @@ impl Detector {
         if out.is_some_and(|port| port.is_cut) {
             return None;
         }
-        let first = |path: &[Ipv4Addr]| path.iter().all(|ip| self.signer.origin.wan_ip < *ip);
-        let alone = first(&probe.path);
-        let again = self.suspect_again(from, now);
-        if !alone && !again {
+        let ours = self.signer.origin.wan_ip;
+        let lower = probe.path.iter().filter(|ip| **ip < ours);
+        let before_us = (0..MOST_TURNS).zip(lower).count() as u32;
+        // Who was held up does not know what the others did meanwhile.
+        let late = u32::from(probe.claim.age(now) >= TURN);
+        if self.suspected_for(from, now) < TURN * before_us.max(late) {
             return None;
         }
         self.seen.entry(from).or_default().suspicion = None;
@@ -418,6 +497,7 @@ impl Detector {
             places,
             cause,
             beside_wan: None,
+            suspected: false,
         })
     }
 
@@ -429,43 +509,38 @@ impl Detector {
         network: &Protected,
     ) -> Vec<Outgoing> {
         let seen = self.seen.entry(bridge).or_default();
-        let (leg, wires): (Leg, Vec<Wire>) = match probe.leg {
+        let leg = match probe.leg {
             Leg::Local => {
-                seen.neighbour = Some(now);
-                let devices = network.wan.iter().map(|device| Wire {
-                    interface: *device,
-                    vlan: None,
-                });
-                (Leg::Wan, devices.collect())
+                seen.hear(now, probe.sender());
+                Leg::Wan
             }
-            Leg::Wan => {
-                let shares = seen.neighbour.is_some_and(|at| now - at < NEIGHBOUR_FOR);
-                let ports = network.ports.iter();
-                let ports = ports.filter(|port| shares && !port.is_cut);
-                (Leg::Local, ports.map(|port| port.wire).collect())
-            }
+            Leg::Wan if seen.neighbours(now).next().is_none() => return Vec::new(),
+            Leg::Wan => Leg::Local,
         };
+        let wires = network.wires(leg);
         if network.is_cut || wires.is_empty() || probe.path.len() >= MOST_RELAYS {
             return Vec::new();
         }
-        seen.relayed.retain(|(at, _, _)| now - *at < EVERY);
-        let known = seen
-            .relayed
-            .iter()
-            .any(|(_, of, claim)| (*of, *claim) == (leg, probe.claim));
+        seen.relayed.retain(|(at, ..)| now - *at < EVERY);
+        let known = seen.relayed.iter().any(|(_, of, change, claim)| {
+            (*of, *change, *claim) == (leg, probe.change, probe.claim)
+        });
         if known || seen.relayed.len() >= MOST_RELAYED {
             return Vec::new();
         }
-        seen.relayed.push_back((now, leg, probe.claim));
+        seen.relayed
+            .push_back((now, leg, probe.change, probe.claim));
         let relayed = probe.relayed(leg, self.signer.origin.wan_ip);
-        let origin = self.signer.origin;
-        let to = wires.into_iter();
-        to.map(|wire| Outgoing {
-            interface: wire.interface,
-            frame: relayed.frame(origin, wire.vlan),
-        })
-        .collect()
+        put(self.signer.origin, &relayed, wires).collect()
     }
+}
+
+/// The frames of a probe that the gateway with this origin puts on these wires.
+fn put(sender: Origin, probe: &Probe, wires: Vec<Wire>) -> impl Iterator<Item = Outgoing> {
+    wires.into_iter().map(move |wire| Outgoing {
+        interface: wire.interface,
+        frame: probe.frame(sender, wire.vlan),
+    })
 }
 
 #[cfg(test)]

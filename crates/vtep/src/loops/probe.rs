@@ -5,7 +5,7 @@
 //! passing it on. Its EtherType is the second one for local experiments (IEEE 802 section 9.2.3).
 //!
 //! ```text
-//!  to 6 │ from 6 │ 88b6 │ "l2gw" │ version 1 │ leg 1 │ relays 1 │ 0 │ origin: WAN address 4, nonce 8 │
+//!  to 6 │ from 6 │ 88b6 │ "l2gw" │ version 1 │ leg 1 │ relays 1 │ change 1 │ origin: WAN address 4, nonce 8 │
 //!  network 8 │ port 4 │ sent 8 (ms) │ HMAC-SHA-256 of origin to sent, 32 │ WAN addresses of the relays, 4 each
 //! ```
 //!
@@ -91,6 +91,8 @@ pub(crate) struct Probe {
     pub(crate) leg: Leg,
     pub(crate) claim: Claim,
     tag: [u8; 32],
+    /// It tells those who hear it that its origin cut or joined something, and proves nothing.
+    pub(crate) change: bool,
     /// The gateways that relayed it, in order.
     pub(crate) path: Vec<Ipv4Addr>,
 }
@@ -130,6 +132,7 @@ impl Signer {
             leg: Leg::Local,
             claim,
             tag,
+            change: false,
             path: Vec::new(),
         }
     }
@@ -145,6 +148,11 @@ impl Signer {
 }
 
 impl Claim {
+    /// How long ago the origin, whose clock this is, sent it.
+    pub(crate) fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(self.sent))
+    }
+
     fn bytes(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
         let fields = self
@@ -176,6 +184,12 @@ impl Claim {
 }
 
 impl Probe {
+    /// The gateway that put it on the wire last.
+    pub(crate) fn sender(&self) -> Ipv4Addr {
+        let relay = self.path.last();
+        relay.copied().unwrap_or(self.claim.origin.wan_ip)
+    }
+
     /// The probe as the gateway with this address hands it on.
     pub(crate) fn relayed(&self, leg: Leg, by: Ipv4Addr) -> Self {
         let mut relayed = Self {
@@ -211,7 +225,7 @@ impl Probe {
         }
         frame.extend_from_slice(&ETHERTYPE.to_be_bytes());
         frame.extend_from_slice(&MAGIC);
-        frame.extend_from_slice(&[VERSION, self.leg as u8, relays, 0]);
+        frame.extend_from_slice(&[VERSION, self.leg as u8, relays, u8::from(self.change)]);
         frame.extend_from_slice(&self.claim.bytes());
         frame.extend_from_slice(&self.tag);
         for ip in &self.path {
@@ -228,7 +242,7 @@ impl Probe {
         {
             return None;
         }
-        let [version, leg, relays, _] = *frame.get(HEADER + 4..)?.first_chunk()?;
+        let [version, leg, relays, change] = *frame.get(HEADER + 4..)?.first_chunk()?;
         let relays = usize::from(relays);
         if version != VERSION || relays > MOST_RELAYS {
             return None;
@@ -242,6 +256,7 @@ impl Probe {
             },
             claim: Claim::parse(frame.get(CLAIM..TAG)?)?,
             tag: *frame.get(TAG..)?.first_chunk()?,
+            change: change != 0,
             path: path
                 .filter_map(|ip| Some(Ipv4Addr::from(*ip.first_chunk::<4>()?)))
                 .collect(),

@@ -7,20 +7,22 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::socket::{LinkAddr, MsgFlags, MultiHeaders, bind, recvfrom, sendmmsg};
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::cuts::Cuts;
-use super::detector::{Detector, Ground, Outgoing};
+use super::detector::{Detector, Finding, Outgoing, Reaction};
+use super::ground::Ground;
 use super::probe::{ETHERTYPE, Signer};
 use crate::kernel::Reflex;
 use crate::kernel::desired::NodeConfig;
@@ -48,10 +50,14 @@ pub(crate) struct Sentry {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     ground: Mutex<Arc<Ground>>,
+    /// Stations that flap between the WAN and something else: the number of the bridge, and that in words.
+    flapped: Mutex<Vec<(u32, String)>>,
     stop: AtomicBool,
+    /// Wakes the thread.
+    bell: EventFd,
 }
 
 impl Sentry {
@@ -63,7 +69,12 @@ impl Sentry {
         let socket = open()?;
         let reflex = Reflex::open()?;
         let signer = Signer::new(config.wan_ip).map_err(|_| io::Error::other("no randomness"))?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            ground: Mutex::default(),
+            flapped: Mutex::default(),
+            stop: AtomicBool::new(false),
+            bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
+        });
         let post = Post {
             socket,
             addresses: HashMap::new(),
@@ -89,11 +100,18 @@ impl Sentry {
             *held = Arc::new(ground);
         }
     }
+
+    /// A station flaps between the WAN and something else on the bridge with this number. `cause` says so in words.
+    pub(crate) fn flapped(&self, bridge: u32, cause: String) {
+        lock(&self.shared.flapped).push((bridge, cause));
+        self.shared.ring();
+    }
 }
 
 impl Drop for Sentry {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.ring();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -101,9 +119,18 @@ impl Drop for Sentry {
 }
 
 impl Shared {
-    fn ground(&self) -> std::sync::MutexGuard<'_, Arc<Ground>> {
-        self.ground.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ground(&self) -> MutexGuard<'_, Arc<Ground>> {
+        lock(&self.ground)
     }
+
+    fn ring(&self) {
+        // It refuses to count beyond what it can: then it rings already.
+        let _ = self.bell.write(1);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether this host lets us look for loops.
@@ -143,27 +170,40 @@ struct Post {
 
 impl Post {
     fn stand(mut self) {
-        let mut known = Arc::new(Ground::default());
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let ground = Arc::clone(&self.shared.ground());
-            if !Arc::ptr_eq(&ground, &known) {
-                known = Arc::clone(&ground);
-                self.detector.set_ground(ground);
-                // Numbers may have been given anew.
-                self.looked_up = None;
-                self.addresses.clear();
-                self.own.clear();
-            }
+            self.look_round();
             let due = self.detector.due(self.started.elapsed());
             self.send(due);
             let rest = self.detector.rest(self.started.elapsed()).min(LONGEST_REST);
-            if wait(&self.socket, rest) {
+            if wait(&[self.socket.as_fd(), self.shared.bell.as_fd()], rest) {
+                let _ = self.shared.bell.read();
                 self.take_in();
             }
         }
     }
 
+    /// Takes in what there is to protect, if that has changed.
+    fn look_round(&mut self) {
+        let ground = Arc::clone(&self.shared.ground());
+        if Arc::ptr_eq(&ground, self.detector.ground()) {
+            return;
+        }
+        // Numbers may have been given anew.
+        self.looked_up = None;
+        self.addresses.clear();
+        self.own.clear();
+        let now = self.started.elapsed();
+        let reaction = self.detector.set_ground(now, ground);
+        self.act(reaction);
+    }
+
     fn take_in(&mut self) {
+        let flapped = std::mem::take(&mut *lock(&self.shared.flapped));
+        for (bridge, cause) in flapped {
+            let reaction = self.detector.flapped(self.started.elapsed(), bridge, cause);
+            self.act(reaction);
+            self.look_round();
+        }
         let mut buffer = [0; LONGEST_FRAME];
         for _ in 0..FRAMES_AT_ONCE {
             let (length, from) = match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
@@ -179,16 +219,38 @@ impl Post {
             let reflex = &mut self.reflex;
             let came_in_by = |station| reflex.port_of(bridge, station);
             let reaction = self.detector.receive(now, bridge, frame, came_in_by);
-            if let Some(finding) = reaction.finding {
-                for (place, devices) in &finding.places {
-                    self.cuts.cut(place, &finding.cause);
-                    self.reflex.cut(devices);
-                }
-                if let Some(network) = &finding.beside_wan {
-                    self.cuts.clear(network);
-                }
+            self.act(reaction);
+            self.look_round();
+        }
+    }
+
+    fn act(&mut self, reaction: Reaction) {
+        if let Some(finding) = reaction.finding {
+            self.cut(&finding);
+        }
+        self.reflex.forget(&reaction.forget);
+        self.send(reaction.send);
+    }
+
+    fn cut(&mut self, finding: &Finding) {
+        for (place, devices) in &finding.places {
+            match finding.suspected {
+                true => self.cuts.suspect(place, &finding.cause),
+                false => self.cuts.cut(place, &finding.cause),
             }
-            self.send(reaction.relay);
+            self.reflex.cut(devices);
+        }
+        if let Some(network) = &finding.beside_wan {
+            self.cuts.clear(network);
+        }
+        // What is cut hands nothing on, from the next frame on, or others would take the ring for closed, and cut it once more.
+        if finding
+            .places
+            .iter()
+            .any(|(_, devices)| !devices.is_empty())
+        {
+            let mut ground = self.shared.ground();
+            Arc::make_mut(&mut ground).cut(&finding.places);
         }
     }
 
@@ -248,8 +310,9 @@ impl Post {
 }
 
 /// Until there is something to read, for so long at most; whether there is.
-fn wait(socket: &Socket, rest: Duration) -> bool {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+fn wait(sources: &[BorrowedFd<'_>], rest: Duration) -> bool {
+    let fds = sources.iter();
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     // To the nanosecond: poll(2) counts in milliseconds, and would make a busy loop of the last one before a round.
     ppoll(&mut fds, Some(TimeSpec::from(rest)), None).is_ok_and(|ready| ready > 0)
 }
@@ -262,7 +325,7 @@ mod tests {
     fn the_last_fraction_of_a_millisecond_is_waited_out_too() {
         let socket = Socket::new(Domain::UNIX, Type::DGRAM, None).unwrap();
         let (begun, rest) = (Instant::now(), Duration::from_micros(900));
-        assert!(!wait(&socket, rest));
+        assert!(!wait(&[socket.as_fd()], rest));
         assert!(begun.elapsed() >= rest);
     }
 }

@@ -9,7 +9,38 @@ struct Gateway {
     /// What its WAN device reaches, and the segment of each port.
     wan: Vec<usize>,
     segments: BTreeMap<u32, &'static str>,
+    /// The host has no time for it until then, and what came in for it meanwhile.
+    held_up_until: Duration,
+    missed: Vec<(Vec<u8>, Option<u32>)>,
     findings: Vec<(Duration, Finding)>,
+    /// When it forgot what its ports had learnt.
+    forgot: Vec<Duration>,
+}
+
+impl Gateway {
+    fn is_cut(&self) -> bool {
+        self.ground.networks[&1].is_cut
+    }
+
+    /// Does as the daemon does, at once. What is to be sent then.
+    fn act(&mut self, now: Duration, reaction: Reaction) -> Vec<Outgoing> {
+        if !reaction.forget.is_empty() {
+            self.forgot.push(now);
+        }
+        let mut send = reaction.send;
+        if let Some(finding) = reaction.finding {
+            self.ground.cut(&finding.places);
+            self.findings.push((now, finding));
+            send.extend(self.look_round(now));
+        }
+        send
+    }
+
+    fn look_round(&mut self, now: Duration) -> Vec<Outgoing> {
+        let ground = Arc::new(self.ground.clone());
+        let reaction = self.detector.set_ground(now, ground);
+        self.act(now, reaction)
+    }
 }
 
 struct Lab {
@@ -35,6 +66,7 @@ fn protected(name: &str, ports: &[u32], wan: &[u32]) -> Protected {
         fingerprint: name.len() as u64,
         ports: ports.iter().map(port).collect(),
         wan: wan.to_vec(),
+        remotes: BTreeSet::new(),
         inside: vec![31],
         is_cut: false,
     }
@@ -43,21 +75,26 @@ fn protected(name: &str, ports: &[u32], wan: &[u32]) -> Protected {
 impl Lab {
     /// Gateways 1, 2, …, each with the segments of its ports and the gateways that its WAN tunnels reach.
     fn new(plans: &[(&[&'static str], &[usize])]) -> Self {
-        let gateways = (1_u8..).zip(plans).map(|(number, (segments, wan))| {
-            let signer = Signer::new(Ipv4Addr::new(192, 0, 2, number)).unwrap();
+        let gateways = plans.iter().enumerate().map(|(number, (segments, wan))| {
+            let signer = Signer::new(address(number)).unwrap();
             let segments: BTreeMap<u32, _> = (11..).zip(segments.iter().copied()).collect();
             let ports: Vec<u32> = segments.keys().copied().collect();
+            let mut network = protected("net", &ports, &[21]);
+            network.remotes = wan.iter().map(|number| address(*number)).collect();
             let ground = Ground {
-                networks: [(1, protected("net", &ports, &[21]))].into(),
+                networks: [(1, network)].into(),
             };
             let mut detector = Detector::new(signer);
-            detector.set_ground(Arc::new(ground.clone()));
+            detector.set_ground(Duration::ZERO, Arc::new(ground.clone()));
             Gateway {
                 detector,
                 ground,
                 wan: wan.to_vec(),
                 segments,
+                held_up_until: Duration::ZERO,
+                missed: Vec::new(),
                 findings: Vec::new(),
+                forgot: Vec::new(),
             }
         });
         Self {
@@ -67,11 +104,17 @@ impl Lab {
         }
     }
 
-    /// Lets time pass. Findings cut at once, as the daemon does.
+    /// Lets time pass.
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             for number in 0..self.gateways.len() {
+                if self.gateways[number].held_up_until > self.now {
+                    continue;
+                }
+                for (frame, by) in std::mem::take(&mut self.gateways[number].missed) {
+                    self.arrive(number, &frame, by);
+                }
                 let due = self.gateways[number].detector.due(self.now);
                 self.carry(number, due);
             }
@@ -109,6 +152,10 @@ impl Lab {
     /// By a port, or over the WAN.
     fn arrive(&mut self, number: usize, frame: &[u8], by: Option<u32>) {
         let gateway = &mut self.gateways[number];
+        if gateway.held_up_until > self.now {
+            gateway.missed.push((frame.to_vec(), by));
+            return;
+        }
         // A device that is cut gives the bridge no frame.
         let network = &gateway.ground.networks[&1];
         let is_cut = match by {
@@ -119,20 +166,26 @@ impl Lab {
             return;
         }
         let reaction = gateway.detector.receive(self.now, 1, frame, |_| by);
-        if let Some(finding) = reaction.finding {
-            let network = gateway.ground.networks.get_mut(&1).unwrap();
-            for (_, devices) in &finding.places {
-                for port in &mut network.ports {
-                    port.is_cut |= devices.contains(&port.index);
+        let send = gateway.act(self.now, reaction);
+        self.carry(number, send);
+    }
+
+    /// Lets time pass in which a broadcast goes round through all gateways until one cuts: they are told of it in this order.
+    fn storm(&mut self, time: Duration, order: &[usize]) {
+        let end = self.now + time;
+        while self.now < end {
+            for number in order {
+                let goes_round = !self.gateways.iter().any(Gateway::is_cut);
+                let gateway = &mut self.gateways[number - 1];
+                if goes_round && gateway.held_up_until <= self.now {
+                    let cause = "a station moves".to_owned();
+                    let reaction = gateway.detector.flapped(self.now, 1, cause);
+                    let send = gateway.act(self.now, reaction);
+                    self.carry(number - 1, send);
                 }
-                network.is_cut |= devices.contains(&21);
             }
-            gateway
-                .detector
-                .set_ground(Arc::new(gateway.ground.clone()));
-            gateway.findings.push((self.now, finding));
+            self.run(Duration::from_millis(100));
         }
-        self.carry(number, reaction.relay);
     }
 
     /// Who cut, and what the first said.
@@ -156,6 +209,10 @@ impl Lab {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn address(gateway: usize) -> Ipv4Addr {
+    Ipv4Addr::new(192, 0, 2, gateway as u8 + 1)
+}
 
 #[test]
 fn gateways_joined_by_the_wan_alone_stay_joined_and_the_wan_carries_no_probe() {
@@ -238,8 +295,7 @@ fn what_is_left_of_a_ring_that_was_cut_does_not_cut_the_other_port_of_the_next()
         for is_cut in [true, false] {
             let network = gateway.ground.networks.get_mut(&1).unwrap();
             network.ports[1].is_cut = is_cut;
-            let ground = Arc::new(gateway.ground.clone());
-            gateway.detector.set_ground(ground);
+            gateway.look_round(lab.now);
         }
         lab.now += Duration::from_secs(1);
     }
@@ -257,8 +313,7 @@ fn a_port_that_is_off_is_no_part_of_a_ring_of_gateways() {
     let lab = &mut lab;
     lab.gateways[1].segments = [(11, "b")].into();
     lab.gateways[0].ground.networks.get_mut(&1).unwrap().is_cut = false;
-    let ground = Arc::new(lab.gateways[0].ground.clone());
-    lab.gateways[0].detector.set_ground(ground);
+    lab.gateways[0].look_round(lab.now);
     lab.run(3 * SECOND);
     assert!(!lab.gateways[0].ground.networks[&1].is_cut);
 }
@@ -283,14 +338,104 @@ fn who_has_not_the_lowest_address_cuts_if_the_one_that_has_does_not() {
     assert!(lab.first_cause(2).0 < SECOND, "{:?}", lab.first_cause(2));
 }
 
-#[test]
-fn two_sites_joined_by_two_pairs_of_gateways_are_found() {
-    let mut lab = Lab::new(&[
+/// Two sites, joined by the first gateway and the third, and by the second and the fourth.
+fn two_pairs() -> Lab {
+    Lab::new(&[
         (&["a"], &[2]),
         (&["a"], &[3]),
         (&["b"], &[0]),
         (&["b"], &[1]),
-    ]);
+    ])
+}
+
+/// All four in every order.
+fn orders() -> impl Iterator<Item = [usize; 4]> {
+    let all = (0..256).map(|n| [n % 4, n / 4 % 4, n / 16 % 4, n / 64 % 4].map(|k| k + 1));
+    all.filter(|order| order.iter().collect::<BTreeSet<_>>().len() == 4)
+}
+
+#[test]
+fn whoever_sees_stations_flap_first_the_lowest_cuts_and_alone() {
+    for order in orders() {
+        let mut lab = two_pairs();
+        lab.storm(2 * SECOND, &order);
+        assert_eq!(lab.cut_by(), [1], "told in the order {order:?}");
+        let (after, cause) = lab.first_cause(1);
+        assert!(after <= SECOND / 5, "{after:?}: {cause}");
+    }
+}
+
+#[test]
+fn while_the_lowest_is_held_up_another_one_cuts_and_it_does_not_when_it_wakes() {
+    for order in orders() {
+        let mut lab = two_pairs();
+        lab.gateways[0].held_up_until = lab.now + SECOND * 8 / 10;
+        lab.storm(5 * SECOND, &order);
+        let [cut] = lab.cut_by()[..] else {
+            panic!("{:?}, told in the order {order:?}", lab.cut_by());
+        };
+        let (after, _) = lab.first_cause(cut);
+        assert!(cut != 1 && after <= SECOND / 2, "{cut} after {after:?}");
+    }
+}
+
+/// What came round was learnt on ports that its senders are not behind.
+#[test]
+fn a_cut_and_its_end_make_all_gateways_forget_what_their_ports_learnt_once_more_if_a_frame_was_lost()
+ {
+    let mut lab = two_pairs();
+    lab.run(2 * SECOND);
+    assert_eq!(lab.cut_by(), [1]);
+    let (cut_after, _) = lab.first_cause(1);
+    let mut begun = Duration::from_secs(10) + cut_after;
+    for times in [1, 2] {
+        for (number, gateway) in lab.gateways.iter_mut().enumerate() {
+            let forgot = std::mem::take(&mut gateway.forgot);
+            let after: Vec<_> = forgot.iter().map(|at| *at - begun).collect();
+            // The one that cuts knows of it, the others might have missed it.
+            let expected = if number == 0 { 1..=1 } else { 2..=3 };
+            assert!(
+                expected.contains(&after.len()),
+                "{number}: {after:?} at change {times}"
+            );
+            assert!(
+                after[0] <= SECOND / 20,
+                "{number}: {after:?} at change {times}"
+            );
+        }
+        // The ring is opened beyond, and the hold time is over.
+        lab.gateways[3].segments = [(11, "c")].into();
+        lab.gateways[0].ground.networks.get_mut(&1).unwrap().is_cut = false;
+        begun = lab.now;
+        let told = lab.gateways[0].look_round(begun);
+        lab.carry(0, told);
+        lab.run(2 * SECOND);
+    }
+    assert_eq!(lab.cut_by(), [1]);
+}
+
+#[test]
+fn a_probe_that_was_long_on_its_way_does_not_make_the_lowest_cut_at_once() {
+    let mut lab = two_pairs();
+    let Gateway { detector, .. } = &mut lab.gateways[0];
+    let relays = [(Leg::Wan, 1), (Leg::Local, 3), (Leg::Wan, 2)];
+    let probe = detector.signer.probe(3, 11, lab.now);
+    let probe = relays.iter().fold(probe, |probe, (leg, relay)| {
+        probe.relayed(*leg, address(*relay))
+    });
+    let frame = probe.frame(detector.signer.origin, None);
+    let mut found = |after: u64| {
+        let now = lab.now + Duration::from_millis(after);
+        detector.receive(now, 1, &frame, |_| None).finding.is_some()
+    };
+    // The second time is another sign, a while after the first.
+    assert_eq!([800, 900, 1100].map(&mut found), [false, false, true]);
+    assert!(found(100), "one that comes in time is enough");
+}
+
+#[test]
+fn two_sites_joined_by_two_pairs_of_gateways_are_found() {
+    let mut lab = two_pairs();
     lab.run(2 * SECOND);
     assert_eq!(lab.cut_by(), [1]);
     let (after, cause) = lab.first_cause(1);
@@ -331,13 +476,16 @@ fn a_ring_of_many_gateways_does_not_multiply_probes() {
 fn networks_that_are_joined_outside_are_parted_at_one_port() {
     let signer = Signer::new(Ipv4Addr::new(192, 0, 2, 1)).unwrap();
     let mut detector = Detector::new(signer);
-    detector.set_ground(Arc::new(Ground {
-        networks: [
-            (1, protected("net", &[11], &[21])),
-            (2, protected("other", &[12], &[])),
-        ]
-        .into(),
-    }));
+    detector.set_ground(
+        Duration::ZERO,
+        Arc::new(Ground {
+            networks: [
+                (1, protected("net", &[11], &[21])),
+                (2, protected("other", &[12], &[])),
+            ]
+            .into(),
+        }),
+    );
     let due = detector.due(SECOND);
     let of = |port| due.iter().find(|sent| sent.interface == port);
     assert_eq!(
@@ -378,9 +526,12 @@ fn thousands_of_ports_are_probed_a_share_at_a_time() {
             protected(&"n".repeat(n as usize), &[10_000 + n], &[20_000 + n]),
         )
     };
-    detector.set_ground(Arc::new(Ground {
-        networks: (1..=1000).map(network).collect(),
-    }));
+    detector.set_ground(
+        Duration::ZERO,
+        Arc::new(Ground {
+            networks: (1..=1000).map(network).collect(),
+        }),
+    );
     let mut probed: HashMap<u32, Vec<Duration>> = HashMap::new();
     let mut now = SECOND;
     let mut most = 0;
