@@ -48,10 +48,12 @@ const AT_LEAST: usize = 200;
 /// A gateway on our segment is remembered this long: two of its probes may get lost.
 const NEIGHBOUR_FOR: Duration = Duration::from_secs(1);
 
-/// How long those before us are given to cut a ring: signs of it that still come after that, and not much later, are ours to
-/// act upon. One cut parts a ring, two part the sites.
+/// How long those before us are given to cut a ring: signs of it that still come after that are ours to act upon. One cut parts
+/// a ring, two part the sites.
 const TURN: Duration = Duration::from_millis(250);
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
+
+/// A ring that gave no sign in so many rounds was cut by somebody: what comes later is of another one.
+const FORGOTTEN_AFTER: u32 = 3;
 
 /// So often a change is told, in as many rounds.
 const TELLINGS: u8 = 3;
@@ -403,9 +405,10 @@ impl Detector {
 
     /// Notes a sign of a loop. How long there have been any.
     fn suspected_for(&mut self, bridge: u32, now: Duration) -> Duration {
+        let forgotten_after = self.every() * FORGOTTEN_AFTER;
         let suspicion = &mut self.seen.entry(bridge).or_default().suspicion;
         let since = match suspicion {
-            Some((since, last)) if now.saturating_sub(*last) < FORGOTTEN_AFTER => *since,
+            Some((since, last)) if now.saturating_sub(*last) < forgotten_after => *since,
             _ => now,
         };
         *suspicion = Some((since, now));

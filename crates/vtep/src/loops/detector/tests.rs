@@ -379,6 +379,24 @@ fn while_the_lowest_is_held_up_another_one_cuts_and_it_does_not_when_it_wakes() 
     }
 }
 
+#[test]
+fn a_ring_that_was_cut_is_no_sign_of_the_next_one_a_second_later() {
+    let mut lab = two_pairs();
+    let Gateway { detector, .. } = &mut lab.gateways[1];
+    let relays = [(Leg::Wan, 0), (Leg::Local, 2), (Leg::Wan, 3)];
+    let mut found = |after: u64| {
+        let now = lab.now + Duration::from_millis(after);
+        let probe = detector.signer.probe(3, 11, now);
+        let probe = relays.iter().fold(probe, |probe, (leg, relay)| {
+            probe.relayed(*leg, address(*relay))
+        });
+        let frame = probe.frame(detector.signer.origin, None);
+        detector.receive(now, 1, &frame, |_| None).finding.is_some()
+    };
+    assert_eq!([0, 1000].map(&mut found), [false, false]);
+    assert!(found(1300), "it goes on");
+}
+
 /// What came round was learnt on ports that its senders are not behind.
 #[test]
 fn a_cut_and_its_end_make_all_gateways_forget_what_their_ports_learnt_once_more_if_a_frame_was_lost()
