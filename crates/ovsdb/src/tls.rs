@@ -36,7 +36,8 @@ use tokio_rustls::rustls::{
     SignatureScheme,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 /// The PEM files that say who we are and whom we trust.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -348,7 +349,7 @@ impl ClientCertVerifier for PinnedCa {
 /// A peer's certificate, which the CA vouches for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PeerCertificate {
-    /// Its subject, as `CN=tor1, O=Example`.
+    /// Its subject as a text (RFC 4514), `CN=tor1,O=Example`; where it has none, the fingerprint.
     pub subject: String,
     /// Its SHA-256 fingerprint as `openssl x509 -fingerprint -sha256` prints it.
     pub fingerprint: String,
@@ -363,11 +364,13 @@ impl PeerCertificate {
             .iter()
             .map(|octet| format!("{octet:02X}"))
             .collect();
+        let fingerprint = octets.join(":");
+        // Names are somebody's by the subject of his certificate: all without one would be one.
+        let subject = Certificate::from_der(der).map(|it| it.tbs_certificate.subject.to_string());
+        let subject = subject.ok().filter(|subject| !subject.is_empty());
         Some(Self {
-            subject: X509Certificate::from_der(der)
-                .map(|(_, certificate)| certificate.subject().to_string())
-                .unwrap_or_default(),
-            fingerprint: octets.join(":"),
+            subject: subject.unwrap_or_else(|| fingerprint.clone()),
+            fingerprint,
         })
     }
 }

@@ -77,22 +77,28 @@ async fn a_switch_that_dials_over_tls_is_known_by_its_certificate() {
     stranger.write_all(b"{\"method\":\"echo\"}").await.unwrap();
 
     let mut server = OvsdbServer::start().unwrap();
-    let credentials = ca.issue("tor1").unwrap();
+    let credentials = ca.issue("tor1, rack \"7\"").unwrap();
     let mut arguments = credentials.arguments().to_vec();
     arguments.push(format!("--remote={}", active(&listener)));
     server.restart_with(arguments).unwrap();
     let caller = listener.accept().await;
     let certificate = caller.certificate.clone().unwrap();
-    assert_eq!(certificate.subject, "CN=tor1");
+    assert_eq!(certificate.subject, r#"CN=tor1\, rack \"7\""#);
     let printed = std::process::Command::new("openssl")
-        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .args(["x509", "-noout", "-subject", "-nameopt", "RFC2253"])
+        .args(["-fingerprint", "-sha256", "-in"])
         .arg(&credentials.certificate)
         .output()
         .unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
+    let printed: Vec<_> = printed.lines().collect();
+    let [subject, fingerprint] = printed[..] else {
+        panic!("{printed:?}");
+    };
+    assert_eq!(subject, format!("subject={}", certificate.subject));
     assert!(
-        printed.trim().ends_with(&certificate.fingerprint),
-        "{printed}"
+        fingerprint.ends_with(&certificate.fingerprint),
+        "{fingerprint}"
     );
     assert!(caller.session.schema(DB).await.is_ok());
 }
@@ -120,6 +126,11 @@ async fn a_caller_without_a_certificate_of_the_ca_is_turned_away() {
     let _session = Session::connect(&target, &known).await.unwrap();
     let caller = listener.accept().await;
     assert_eq!(caller.certificate.unwrap().subject, "CN=known");
+    // Two that have no subject are two.
+    let nameless = with_tls(&ours.issue("").unwrap());
+    let _session = Session::connect(&target, &nameless).await.unwrap();
+    let certificate = listener.accept().await.certificate.unwrap();
+    assert_eq!(certificate.subject, certificate.fingerprint);
 }
 
 #[tokio::test]
