@@ -173,7 +173,7 @@ fn two_pairs_of_gateways_between_two_sites_are_a_loop_of_which_one_way_is_cut() 
     for cloud in [a, b, c, d] {
         assert!(!is_cut(cloud)?, "{}: one joint is no ring", cloud.name);
     }
-    // Something to go round, so that all four see stations flap at once.
+    // Something to go round, and to be learnt on ports that its sender is not behind.
     let broadcast = broadcast_from(a.vm()?);
     std::thread::scope(|scope| {
         let sending =

@@ -330,8 +330,8 @@ impl Worker {
         Ok(self.kernel.is_stale()? || wrong || self.unwritten)
     }
 
-    /// Of several physical ports that stations move back and forth between, cuts one. Of one and the WAN, there may be other
-    /// gateways to cut it.
+    /// Of several physical ports that stations move back and forth between, cuts one. Where they move between a port and the
+    /// inside, the ring may go over the WAN, and there may be other gateways to cut it.
     fn cut_flapping(&mut self) {
         let flaps = self.kernel.take_flaps();
         let (Some(asked), Some(sentry)) = (&self.asked, &self.sentry) else {

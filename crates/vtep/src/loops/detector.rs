@@ -11,9 +11,9 @@
 //! | another gateway's, from a port | we share a segment with it | handed on over the WAN, where tenants' frames would go |
 //! | another gateway's, from the WAN | there is another gateway behind that one | handed on to our ports, if we share a segment |
 //!
-//! Stations that flap between a port and the WAN are a sign of the same ring, seen by every gateway in it at once, and long
-//! before a probe came round. They probe at once then, so that those on one segment know of each other, and each waits for the
-//! lower ones next to it, on its segments and behind the WAN.
+//! Stations that flap between a port and the inside are a sign of such a ring, too, which several gateways may see at once, and
+//! long before a probe came round. They probe at once then, so that those on one segment know of each other, and each waits for
+//! the lower ones next to it, on its segments and behind the WAN.
 //!
 //! Whoever cuts something, or joins it again, says so, as spanning tree tells of a change of the topology (IEEE 802.1D section
 //! 17.11): what came round was learnt on ports that its senders are not behind, and would be looked for there for minutes. All
@@ -415,7 +415,7 @@ impl Detector {
         now - since
     }
 
-    /// Takes in that a station flaps between the WAN and something else.
+    /// Takes in that a station flaps, and not between physical ports alone.
     pub(crate) fn flapped(&mut self, now: Duration, bridge: u32, cause: String) -> Reaction {
         let ground = Arc::clone(&self.ground);
         let network = ground.networks.get(&bridge);

@@ -53,7 +53,7 @@ pub(crate) struct Sentry {
 #[derive(Debug)]
 struct Shared {
     ground: Mutex<Arc<Ground>>,
-    /// Stations that flap between the WAN and something else: the number of the bridge, and that in words.
+    /// Stations that flap, and not between physical ports alone: the number of the bridge, and that in words.
     flapped: Mutex<Vec<(u32, String)>>,
     stop: AtomicBool,
     /// Wakes the thread.
@@ -101,7 +101,7 @@ impl Sentry {
         }
     }
 
-    /// A station flaps between the WAN and something else on the bridge with this number. `cause` says so in words.
+    /// A station of the bridge with this number flaps, and not between physical ports alone. `cause` says so in words.
     pub(crate) fn flapped(&self, bridge: u32, cause: String) {
         lock(&self.shared.flapped).push((bridge, cause));
         self.shared.ring();

@@ -348,6 +348,16 @@ fn two_pairs() -> Lab {
     ])
 }
 
+/// A probe of the detector's that two pairs of gateways handed on, in this order.
+fn gone_round(detector: &Detector, sent: Duration, relays: [usize; 3]) -> Vec<u8> {
+    let legs = [Leg::Wan, Leg::Local, Leg::Wan];
+    let mut probe = detector.signer.probe(3, 11, sent);
+    for (leg, relay) in legs.into_iter().zip(relays) {
+        probe = probe.relayed(leg, address(relay));
+    }
+    probe.frame(detector.signer.origin, None)
+}
+
 /// All four in every order.
 fn orders() -> impl Iterator<Item = [usize; 4]> {
     let all = (0..256).map(|n| [n % 4, n / 4 % 4, n / 16 % 4, n / 64 % 4].map(|k| k + 1));
@@ -383,14 +393,9 @@ fn while_the_lowest_is_held_up_another_one_cuts_and_it_does_not_when_it_wakes() 
 fn a_ring_that_was_cut_is_no_sign_of_the_next_one_a_second_later() {
     let mut lab = two_pairs();
     let Gateway { detector, .. } = &mut lab.gateways[1];
-    let relays = [(Leg::Wan, 0), (Leg::Local, 2), (Leg::Wan, 3)];
     let mut found = |after: u64| {
         let now = lab.now + Duration::from_millis(after);
-        let probe = detector.signer.probe(3, 11, now);
-        let probe = relays.iter().fold(probe, |probe, (leg, relay)| {
-            probe.relayed(*leg, address(*relay))
-        });
-        let frame = probe.frame(detector.signer.origin, None);
+        let frame = gone_round(detector, now, [0, 2, 3]);
         detector.receive(now, 1, &frame, |_| None).finding.is_some()
     };
     assert_eq!([0, 1000].map(&mut found), [false, false]);
@@ -436,12 +441,7 @@ fn a_cut_and_its_end_make_all_gateways_forget_what_their_ports_learnt_once_more_
 fn a_probe_that_was_long_on_its_way_does_not_make_the_lowest_cut_at_once() {
     let mut lab = two_pairs();
     let Gateway { detector, .. } = &mut lab.gateways[0];
-    let relays = [(Leg::Wan, 1), (Leg::Local, 3), (Leg::Wan, 2)];
-    let probe = detector.signer.probe(3, 11, lab.now);
-    let probe = relays.iter().fold(probe, |probe, (leg, relay)| {
-        probe.relayed(*leg, address(*relay))
-    });
-    let frame = probe.frame(detector.signer.origin, None);
+    let frame = gone_round(detector, lab.now, [1, 3, 2]);
     let mut found = |after: u64| {
         let now = lab.now + Duration::from_millis(after);
         detector.receive(now, 1, &frame, |_| None).finding.is_some()
