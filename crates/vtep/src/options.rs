@@ -53,7 +53,7 @@ pub enum Command {
     Show(ShowOptions),
     /// Tell what becomes of a frame to a station, and why
     Trace(TraceOptions),
-    /// Join a network to the WAN again that was cut off because of a loop
+    /// Join again what was cut off of a network because of a loop: its way to the WAN, or ports
     ///
     /// If the loop is still there, it is cut off again within a second.
     Release(ReleaseOptions),
